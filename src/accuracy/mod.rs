@@ -1,0 +1,13 @@
+//! How a result is known to be right: the error-tracking scalar, the gates, sampled verification.
+//! Pure: no device, no files, no clock.
+
+pub mod functions;
+mod gates;
+mod sampled;
+mod scalar;
+mod tracked;
+
+pub use gates::{Gate, GateResult, Judgement, Metrics, judge};
+pub use sampled::choose_rows;
+pub use scalar::Scalar;
+pub use tracked::{F16_MAX, Tracked, UNIT_F16, UNIT_F32};

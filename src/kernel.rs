@@ -1,0 +1,366 @@
+//! What a kernel is: the trait every file under `src/kernels/` implements, and the words it speaks.
+//!
+//! A kernel never types its own name: family, name and WGSL text come from its path, through the
+//! generated list in [`crate::kernels::ALL`].
+
+use std::fmt;
+use std::ops::Index;
+
+use ndarray::Array2;
+
+use crate::accuracy::Tracked;
+use crate::inputs::{Generator, Inputs};
+use crate::reference::Rows;
+
+/// One benchmarkable operation with all its strategies, shapes and its CPU reference.
+pub trait Kernel: Sync {
+    /// What the kernel computes, at which precisions and by which strategies.
+    fn spec(&self) -> Spec;
+
+    /// The shapes of a preset, in the order they are listed.
+    fn shapes(&self, preset: Preset) -> Vec<Shape>;
+
+    /// Params and input tensors in binding order; every tensor is drawn from `generator`, which
+    /// knows the precision, the distribution and the seed.
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs;
+
+    /// The output and scratch buffers and the dispatches of one run.
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch;
+
+    /// Floating-point operations and compulsory memory traffic of one run.
+    fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work;
+
+    /// The exact answer: one matrix per output, holding the selected rows.
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>>;
+
+    /// The same function over the error-tracking scalar: value, worst-case bound and variance of
+    /// the rounding error of each output element.
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>>;
+}
+
+/// The static description of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// One plain sentence, shown by `list` and in the documentation table.
+    pub summary: &'static str,
+    /// Which of the seven difficulties of modality fusion it answers (README, "The kernels").
+    pub difficulties: &'static [u8],
+    pub dtypes: &'static [Dtype],
+    pub variants: &'static [Variant],
+}
+
+/// One strategy: which entry points run, with which override constants.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub name: &'static str,
+    /// Values of WGSL `override`s, the tile sizes among them.
+    pub constants: &'static [(&'static str, f64)],
+    /// Optional device features the WGSL text cannot do without.
+    pub needs: &'static [Need],
+    /// Where the strategy is worth measuring when nobody asks for it by name.
+    pub suits: Suits,
+    /// `Some(reason)` when the strategy cannot do this shape.
+    pub refuses: fn(&Shape) -> Option<String>,
+}
+
+impl Variant {
+    /// A strategy without special needs that does every shape on every device.
+    pub const fn new(name: &'static str, constants: &'static [(&'static str, f64)]) -> Self {
+        Variant { name, constants, needs: &[], suits: Suits::Any, refuses: |_| None }
+    }
+
+    /// The value of an override constant.
+    ///
+    /// # Panics
+    /// When the variant has no such constant, which is a bug in the kernel's file.
+    pub fn constant(&self, name: &str) -> usize {
+        let found = self.constants.iter().find(|(known, _)| *known == name);
+        found.unwrap_or_else(|| panic!("variant {} has no constant {name}", self.name)).1 as usize
+    }
+}
+
+/// A device feature beyond the portable baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// `enable f16;` (implied by the f16 dtypes).
+    ShaderF16,
+    /// Subgroup built-in functions.
+    Subgroup,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Need::ShaderF16 => "shader-f16",
+            Need::Subgroup => "subgroup",
+        })
+    }
+}
+
+/// Device classes a strategy was designed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suits {
+    Any,
+    /// Barriers cost 7 to 40 times on CPU adapters, where such a strategy is only checked.
+    Gpu,
+}
+
+/// The precision of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dtype {
+    F32,
+    /// f16 storage, f32 arithmetic.
+    F16,
+    /// f16 storage and f16 arithmetic.
+    F16Acc,
+    I8,
+    I4,
+}
+
+impl Dtype {
+    pub const ALL: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::F16Acc, Dtype::I8, Dtype::I4];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::F16Acc => "f16acc",
+            Dtype::I8 => "i8",
+            Dtype::I4 => "i4",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// How a floating-point tensor of this precision is stored.
+    pub fn storage(self) -> Elem {
+        match self {
+            Dtype::F16 | Dtype::F16Acc => Elem::F16,
+            Dtype::F32 | Dtype::I8 | Dtype::I4 => Elem::F32,
+        }
+    }
+
+    /// Bytes per stored floating-point element.
+    pub fn bytes(self) -> usize {
+        self.storage().bytes()
+    }
+}
+
+/// The element type of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elem {
+    F32,
+    F16,
+    U32,
+}
+
+impl Elem {
+    pub fn bytes(self) -> usize {
+        match self {
+            Elem::F16 => 2,
+            Elem::F32 | Elem::U32 => 4,
+        }
+    }
+}
+
+/// Sets of shapes with one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// Small and awkward: correctness on any adapter.
+    Smoke,
+    /// The sizes of published models: numbers people compare.
+    Models,
+    /// Scaling curves.
+    Sweep,
+}
+
+impl Preset {
+    pub const ALL: [Preset; 3] = [Preset::Smoke, Preset::Models, Preset::Sweep];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Smoke => "smoke",
+            Preset::Models => "models",
+            Preset::Sweep => "sweep",
+        }
+    }
+}
+
+/// Named axes in a fixed order, an optional named option, and the model the sizes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    axes: Vec<(&'static str, usize)>,
+    tag: Option<&'static str>,
+    source: &'static str,
+}
+
+impl Shape {
+    pub fn new(axes: &[(&'static str, usize)]) -> Self {
+        Shape { axes: axes.to_vec(), tag: None, source: "" }
+    }
+
+    /// Adds a named option such as an activation or a mask; part of the id.
+    pub fn tag(mut self, tag: &'static str) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
+    /// Names the model whose configuration file holds these sizes.
+    pub fn from(mut self, source: &'static str) -> Self {
+        self.source = source;
+        self
+    }
+
+    pub fn axes(&self) -> &[(&'static str, usize)] {
+        &self.axes
+    }
+
+    pub fn option(&self) -> Option<&'static str> {
+        self.tag
+    }
+
+    pub fn source(&self) -> &'static str {
+        self.source
+    }
+}
+
+impl Index<&str> for Shape {
+    type Output = usize;
+
+    fn index(&self, axis: &str) -> &usize {
+        let found = self.axes.iter().find(|(name, _)| *name == axis);
+        &found.unwrap_or_else(|| panic!("shape {self} has no axis {axis}")).1
+    }
+}
+
+/// The shape part of a result id: `r257d1408`, `m576n4096k1024_gelu`.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (axis, size) in &self.axes {
+            write!(f, "{axis}{size}")?;
+        }
+        self.tag.map_or(Ok(()), |tag| write!(f, "_{tag}"))
+    }
+}
+
+/// One instance of a kernel: what the reference needs to know.
+pub struct Problem<'a> {
+    pub shape: &'a Shape,
+    pub dtype: Dtype,
+    pub variant: &'a Variant,
+    pub inputs: &'a Inputs,
+}
+
+/// Buffers and dispatches of one run. Bindings are numbered: 0 is Params, then the inputs, the
+/// outputs and the scratch buffers, each in order.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub outputs: Vec<Buffer>,
+    /// Written and read inside one run, never seen by the reference.
+    pub scratch: Vec<Buffer>,
+    pub dispatches: Vec<Dispatch>,
+}
+
+impl Launch {
+    /// One output, no scratch, one dispatch of the entry point `main`.
+    pub fn single(output: Buffer, grid: [u32; 3]) -> Self {
+        let dispatch = Dispatch { entry: "main", grid, constants: Vec::new() };
+        Launch { outputs: vec![output], scratch: Vec::new(), dispatches: vec![dispatch] }
+    }
+
+    /// The same with an override constant set by the shape.
+    pub fn with_constant(mut self, name: &'static str, value: f64) -> Self {
+        for dispatch in &mut self.dispatches {
+            dispatch.constants.push((name, value));
+        }
+        self
+    }
+}
+
+/// A device buffer the kernel writes: `rows × cols` elements, row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    pub name: &'static str,
+    pub elem: Elem,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Buffer {
+    pub fn new(name: &'static str, elem: Elem, rows: usize, cols: usize) -> Self {
+        Buffer { name, elem, rows, cols }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.len() * self.elem.bytes()
+    }
+}
+
+/// One `dispatch_workgroups` of an entry point.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    pub entry: &'static str,
+    pub grid: [u32; 3],
+    /// Override constants set by the shape, on top of the variant's.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+/// Most workgroups WebGPU guarantees in one grid dimension.
+const MAX_GRID: usize = 65_535;
+
+/// A grid of `workgroups` along x that spills into y; the shader numbers them
+/// `wid.x + wid.y * num_workgroups.x`.
+pub fn spill(workgroups: usize) -> [u32; 3] {
+    let y = workgroups.div_ceil(MAX_GRID).max(1);
+    [workgroups.div_ceil(y) as u32, y as u32, 1]
+}
+
+/// Operation counts of one run: fused multiply-add = 2, every other arithmetic operation = 1,
+/// comparisons and index arithmetic = 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    pub flops: f64,
+    /// Compulsory traffic: each input read once, each output written once.
+    pub bytes: f64,
+    /// Which arithmetic peak applies.
+    pub arithmetic: Dtype,
+}
+
+impl Work {
+    /// Work whose arithmetic is f32, as for every f32 and f16 kernel.
+    pub fn new(flops: usize, bytes: usize) -> Self {
+        Work { flops: flops as f64, bytes: bytes as f64, arithmetic: Dtype::F32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_prints_as_its_key() {
+        let shape = Shape::new(&[("m", 576), ("k", 1024)]).tag("gelu");
+        assert_eq!(shape.to_string(), "m576k1024_gelu");
+        assert_eq!(shape["k"], 1024);
+    }
+
+    #[test]
+    fn a_grid_over_the_limit_spills_without_losing_a_workgroup() {
+        assert_eq!(spill(0), [0, 1, 1]);
+        assert_eq!(spill(65_535), [65_535, 1, 1]);
+        for n in [65_536_usize, 65_537, 131_071, 1_000_003] {
+            let [x, y, _] = spill(n);
+            assert!(x <= 65_535 && (x as usize) * (y as usize) >= n, "{n}: {x}×{y}");
+        }
+    }
+}

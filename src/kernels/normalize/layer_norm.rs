@@ -1,0 +1,82 @@
+//! Layer normalisation over rows, shifted by each row's first element (arXiv 1607.06450).
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::rows;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params};
+use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &LayerNorm;
+
+struct LayerNorm;
+
+/// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`).
+const EPS: f32 = 1e-6;
+
+impl Kernel for LayerNorm {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "normalise each row to zero mean and unit variance, then scale and shift",
+            difficulties: &[1],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: rows::VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        rows::shapes(preset)
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (r, d) = (shape["r"], shape["d"]);
+        Inputs {
+            params: Params::new().size("rows", r).size("d", d).real("eps", EPS),
+            tensors: vec![
+                generator.data("x", &[r, d]),
+                generator.weight("g", &[d], 1.0),
+                generator.weight("b", &[d], 1.0),
+            ],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        rows::launch(shape, dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (r, d) = (shape["r"], shape["d"]);
+        Work::new(9 * r * d, dtype.bytes() * (2 * r * d + 2 * d))
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        layer_norm(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        layer_norm(problem, rows)
+    }
+}
+
+fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (r, d) = (problem.shape["r"], problem.shape["d"]);
+    let x = problem.inputs.float::<Ix2>("x");
+    let g = problem.inputs.float::<Ix1>("g");
+    let b = problem.inputs.float::<Ix1>("b");
+    let depth = rows::depth(problem);
+    let exact = |value: f32| S::exact(f64::from(value));
+    let (n, eps) = (S::exact(d as f64), exact(EPS));
+    vec![by_rows(rows, r, d, |row, mut y| {
+        let shift = exact(x[[row, 0]]);
+        let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();
+        let mean = S::sum(shifted.iter().copied(), depth) / n;
+        let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
+        let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
+        let rstd = (variance + eps).rsqrt();
+        for i in 0..d {
+            let out = centred[i] * rstd * exact(g[i]) + exact(b[i]);
+            y[i] = out.store(problem.dtype.storage());
+        }
+    })]
+}

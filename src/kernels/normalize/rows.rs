@@ -1,0 +1,70 @@
+//! What the row-wise normalisations share: their two strategies, shapes and launch.
+
+use crate::kernel::{Buffer, Dtype, Launch, Preset, Problem, Shape, Suits, Variant, spill};
+
+/// One invocation a row, or one workgroup a row.
+pub const VARIANTS: &[Variant] = &[
+    // Eight invocations fill one vector unit of a CPU adapter.
+    Variant::new("thread_rows", &[("WG", 8.0)]),
+    Variant { suits: Suits::Gpu, ..Variant::new("workgroup_rows", &[("WG", 64.0)]) },
+];
+
+/// Rows × width of the vision and audio towers in `kernels.md`, and the awkward sizes.
+pub fn shapes(preset: Preset) -> Vec<Shape> {
+    let of = |r, d| Shape::new(&[("r", r), ("d", d)]);
+    match preset {
+        Preset::Smoke => [
+            (1, 1),
+            (1, 30),
+            (3, 5),
+            (7, 31),
+            (5, 33),
+            (4, 65),
+            (3, 770),
+            (2, 1023),
+            (2, 1025),
+            (2, 1408),
+            (65, 257),
+            (0, 8),
+            // More rows than one grid dimension holds.
+            (65_537, 5),
+        ]
+        .map(|(r, d)| of(r, d))
+        .into(),
+        Preset::Models => vec![
+            of(257, 1408).from("BLIP-2 ViT-g"),
+            of(577, 1024).from("CLIP ViT-L/14-336"),
+            of(1500, 1280).from("Whisper-large encoder"),
+            of(22_200, 30).from("MulT MOSEI"),
+        ],
+        Preset::Sweep => [64, 768, 1408, 4096, 8192]
+            .into_iter()
+            .flat_map(|d| [14, 17, 20, 23, 25].map(|log2| of(((1 << log2) / d).max(1), d)))
+            .collect(),
+    }
+}
+
+/// One output of the input's size.
+pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+    let (r, d) = (shape["r"], shape["d"]);
+    let workgroups = match variant.name {
+        "thread_rows" => r.div_ceil(variant.constant("WG")),
+        _ => r,
+    };
+    let output = Buffer::new("y", dtype.storage(), r, d);
+    let mut launch = Launch::single(output, spill(workgroups));
+    launch.dispatches[0].entry = variant.name;
+    launch
+}
+
+/// Most additions one term passes through: the loop of one invocation, then the tree.
+pub fn depth(problem: &Problem) -> usize {
+    let d = problem.shape["d"];
+    match problem.variant.name {
+        "thread_rows" => d,
+        _ => {
+            let lanes = problem.variant.constant("WG");
+            d.div_ceil(lanes) + lanes.ilog2() as usize
+        }
+    }
+}

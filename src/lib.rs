@@ -1,0 +1,8 @@
+//! Verified-before-timed benchmarks of multimodal fusion kernels.
+
+pub mod accuracy;
+pub mod inputs;
+pub mod kernel;
+pub mod kernels;
+pub mod reference;
+pub mod rng;
