@@ -6,7 +6,7 @@ use super::tracked::Tracked;
 const ALPHA: f64 = 1e-9;
 /// A correct kernel may be better than predicted, never much worse: observed over predicted RMS
 /// error was at most 0.9 for correct kernels and at least 12 for f16-rounded intermediates.
-const RMS_LIMIT: f64 = 3.0;
+pub const RMS_LIMIT: f64 = 3.0;
 /// A bound wider than this share of the value cannot fail and does not count.
 const VACUOUS: f64 = 0.5;
 /// Fewer inexact elements than this say nothing about an RMS error.
@@ -77,20 +77,23 @@ impl Judgement {
     }
 }
 
-/// Compares device values with the tracked reference, element by element.
+/// Compares device values with the tracked reference, element by element; `origin` numbers the
+/// elements in the whole output, of which they may be a sample.
 ///
 /// # Panics
 /// When the lengths differ, which is a bug in the caller.
-pub fn judge(device: &[f64], reference: &[Tracked]) -> Judgement {
+pub fn judge(device: &[f64], reference: &[Tracked], origin: &[usize]) -> Judgement {
     assert_eq!(device.len(), reference.len(), "one device value per reference element");
+    assert_eq!(device.len(), origin.len(), "one number per element");
     let pairs = || device.iter().copied().zip(reference.iter().copied());
-    let metrics = measure(pairs());
+    let metrics = measure(pairs(), origin);
     let mut gates = Vec::new();
     gates.extend(exact_gate(pairs()));
     gates.extend(worst_case_gate(pairs()));
     gates.extend(probabilistic_gate(pairs()));
     gates.extend(precision_gate(pairs()));
-    let failure = nonfinite(device).or_else(|| describe_failure(&gates, device, reference));
+    let failure = nonfinite(device, origin)
+        .or_else(|| describe_failure(&gates, device, reference, origin));
     Judgement { gates, metrics, failure }
 }
 
@@ -164,7 +167,7 @@ fn finite(x: f64) -> f64 {
     if x.is_finite() { x } else { f64::MAX }
 }
 
-fn measure(pairs: impl Iterator<Item = (f64, Tracked)>) -> Metrics {
+fn measure(pairs: impl Iterator<Item = (f64, Tracked)>, origin: &[usize]) -> Metrics {
     let (mut max_abs, mut worst, mut worst_index) = (0.0_f64, -1.0_f64, 0);
     let (mut error, mut power, mut device_power, mut dot, mut n) = (0.0, 0.0, 0.0, 0.0, 0_usize);
     for (index, (device, reference)) in pairs.enumerate() {
@@ -191,16 +194,17 @@ fn measure(pairs: impl Iterator<Item = (f64, Tracked)>) -> Metrics {
         nmse,
         sqnr_db: (-10.0 * nmse.log10()).clamp(-EXACT_DB, EXACT_DB),
         cosine: if norms > 0.0 { dot / norms } else { f64::from(u8::from(error == 0.0)) },
-        worst_index,
+        worst_index: origin.get(worst_index).copied().unwrap_or(0),
     }
 }
 
-fn nonfinite(device: &[f64]) -> Option<String> {
+fn nonfinite(device: &[f64], origin: &[usize]) -> Option<String> {
     let count = device.iter().filter(|value| !value.is_finite()).count();
     let first = device.iter().position(|value| !value.is_finite())?;
     Some(format!(
-        "{count} of {} outputs are not finite or were never written, the first at {first}",
-        device.len()
+        "{count} of {} outputs are not finite or were never written, the first at {}",
+        device.len(),
+        origin[first]
     ))
 }
 
@@ -227,7 +231,8 @@ fn describe_failure(gates: &[GateResult], device: &[f64], reference: &[Tracked])
     };
     let (value, expected) = (device[at], reference[at]);
     Some(format!(
-        "{rule}; element {at} is {value:.9e}, expected {:.9e} ± {:.1e}",
+        "{rule}; element {} is {value:.9e}, expected {:.9e} ± {:.1e}",
+        origin[at],
         expected.value, expected.worst
     ))
 }
@@ -259,6 +264,10 @@ mod tests {
         reference.iter().map(|r| f64::from(r.value as f32)).collect()
     }
 
+    fn whole(device: &[f64], reference: &[Tracked]) -> Judgement {
+        judge(device, reference, &(0..device.len()).collect::<Vec<_>>())
+    }
+
     fn failing(judgement: &Judgement) -> Vec<Gate> {
         judgement.gates.iter().filter(|g| !g.passed).map(|g| g.gate).collect()
     }
@@ -266,7 +275,7 @@ mod tests {
     #[test]
     fn a_correct_result_passes_every_gate() {
         let reference = dot(100);
-        let judgement = judge(&values(&reference), &reference);
+        let judgement = whole(&values(&reference), &reference);
         assert!(judgement.passed(), "{judgement:?}");
         assert_eq!(judgement.gates.len(), 3, "G1, G1p and G2 apply: {judgement:?}");
     }
@@ -277,7 +286,7 @@ mod tests {
         for index in [0, 17, 63] {
             let mut device = values(&reference);
             device[index] += 1e-3;
-            let judgement = judge(&device, &reference);
+            let judgement = whole(&device, &reference);
             assert!(failing(&judgement).contains(&Gate::G1p), "{judgement:?}");
             assert_eq!(judgement.metrics.worst_index, index);
             assert!(judgement.failure.unwrap().contains(&format!("element {index} ")));
@@ -288,9 +297,9 @@ mod tests {
     fn one_bit_is_caught_where_the_result_is_exact() {
         let reference: Vec<Tracked> = (0..50).map(|i| Tracked::exact(f64::from(i))).collect();
         let mut device: Vec<f64> = reference.iter().map(|r| r.value).collect();
-        assert_eq!(failing(&judge(&device, &reference)), []);
+        assert_eq!(failing(&whole(&device, &reference)), []);
         device[31] = f64::from(31.0_f32.next_up());
-        assert_eq!(failing(&judge(&device, &reference)), [Gate::G0]);
+        assert_eq!(failing(&whole(&device, &reference)), [Gate::G0]);
     }
 
     #[test]
@@ -298,7 +307,7 @@ mod tests {
         let reference = dot(100);
         let device: Vec<f64> =
             reference.iter().map(|r| half::f16::from_f64(r.value).to_f64()).collect();
-        assert!(failing(&judge(&device, &reference)).contains(&Gate::G2));
+        assert!(failing(&whole(&device, &reference)).contains(&Gate::G2));
     }
 
     #[test]
@@ -307,7 +316,7 @@ mod tests {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut device = values(&reference);
             device[5] = bad;
-            let judgement = judge(&device, &reference);
+            let judgement = whole(&device, &reference);
             assert!(judgement.failure.is_some_and(|why| why.contains("not finite")));
             assert!(judgement.metrics.rmse.is_finite());
         }
@@ -316,7 +325,7 @@ mod tests {
     #[test]
     fn a_bound_that_cannot_fail_does_not_count() {
         let wide = vec![Tracked { value: 1.0, worst: 0.9, variance: 0.0 }; 40];
-        let judgement = judge(&[1.0; 40], &wide);
+        let judgement = whole(&[1.0; 40], &wide);
         assert_eq!(judgement.gates, [], "no gate had power");
     }
 }

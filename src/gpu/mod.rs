@@ -1,0 +1,15 @@
+//! The device: the only module that names wgpu.
+
+mod buffers;
+mod device;
+mod error;
+mod pipeline;
+mod sweep;
+mod timer;
+
+pub use buffers::{BufferSet, Output};
+pub use device::{AdapterReport, Gpu, Selector, enumerate};
+pub use error::GpuError;
+pub use pipeline::{Checks, Program};
+pub use sweep::Sweep;
+pub use timer::Clocks;

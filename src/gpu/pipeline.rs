@@ -1,0 +1,152 @@
+//! WGSL text to pipelines.
+
+use super::Gpu;
+use super::error::GpuError;
+use crate::kernel::{Launch, Variant};
+
+/// Whether wgpu's run-time checks (bounds, loop bounding, division) are compiled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Checks {
+    /// wgpu's defaults.
+    Safe,
+    /// No checks, workgroup memory not zeroed.
+    Trusted,
+}
+
+impl Checks {
+    pub fn name(self) -> &'static str {
+        match self {
+            Checks::Safe => "safe",
+            Checks::Trusted => "trusted",
+        }
+    }
+}
+
+/// The compiled dispatches of one launch.
+pub struct Program {
+    pub(super) passes: Vec<Pass>,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+pub(super) struct Pass {
+    pub pipeline: wgpu::ComputePipeline,
+    pub grid: [u32; 3],
+}
+
+impl Program {
+    pub fn dispatches(&self) -> u32 {
+        self.passes.len() as u32
+    }
+
+    /// Records every dispatch of one run.
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup) {
+        pass.set_bind_group(0, bindings, &[]);
+        for Pass { pipeline, grid } in &self.passes {
+            pass.set_pipeline(pipeline);
+            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        }
+    }
+}
+
+impl Gpu {
+    /// Compiles `source` for every dispatch of the launch; `inputs` tensors are bound read-only.
+    pub fn compile(
+        &self,
+        source: &str,
+        launch: &Launch,
+        variant: &Variant,
+        inputs: usize,
+        checks: Checks,
+    ) -> Result<Program, GpuError> {
+        self.fits(launch)?;
+        let module = self.scoped(|| self.module(source, checks)).map_err(as_shader_error)?;
+        let layout = self.bind_group_layout(inputs, launch.outputs.len() + launch.scratch.len());
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let mut passes = Vec::new();
+        // An empty grid is a run that does nothing (rule E7).
+        let work = launch.dispatches.iter().filter(|dispatch| !dispatch.grid.contains(&0));
+        for dispatch in work {
+            let constants = variant.constants.iter().chain(&dispatch.constants).copied();
+            let constants: Vec<(&str, f64)> = constants.collect();
+            let create = || {
+                self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(dispatch.entry),
+                    layout: Some(&pipeline_layout),
+                    module: &module,
+                    entry_point: Some(dispatch.entry),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &constants,
+                        zero_initialize_workgroup_memory: checks == Checks::Safe,
+                    },
+                    cache: None,
+                })
+            };
+            let pipeline = self.scoped(create).map_err(as_shader_error)?;
+            passes.push(Pass { pipeline, grid: dispatch.grid });
+        }
+        Ok(Program { passes, layout })
+    }
+
+    fn module(&self, source: &str, checks: Checks) -> wgpu::ShaderModule {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        match checks {
+            Checks::Safe => self.device.create_shader_module(descriptor),
+            // SAFETY: every kernel is verified against guard bands in this mode too, and the
+            // driver's own robustness stays on.
+            Checks::Trusted => unsafe {
+                self.device.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
+            },
+        }
+    }
+
+    /// Binding 0 is the uniform Params, then `inputs` read-only and `written` writable buffers.
+    fn bind_group_layout(&self, inputs: usize, written: usize) -> wgpu::BindGroupLayout {
+        let entry = |binding: usize| wgpu::BindGroupLayoutEntry {
+            binding: binding as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match binding {
+                    0 => wgpu::BufferBindingType::Uniform,
+                    n => wgpu::BufferBindingType::Storage { read_only: n <= inputs },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let entries: Vec<_> = (0..=inputs + written).map(entry).collect();
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &entries,
+        })
+    }
+
+    fn fits(&self, launch: &Launch) -> Result<(), GpuError> {
+        let limit = self.report.limit("maxComputeWorkgroupsPerDimension");
+        for dispatch in &launch.dispatches {
+            if let Some(size) = dispatch.grid.iter().find(|&&size| u64::from(size) > limit) {
+                let reason = format!("{size} workgroups in one dimension > {limit}");
+                return Err(GpuError::Unsupported(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What failed while a shader was compiled is the shader's fault unless memory or the device went.
+fn as_shader_error(error: GpuError) -> GpuError {
+    match error {
+        GpuError::Validation(message) => GpuError::Shader(message),
+        other => other,
+    }
+}

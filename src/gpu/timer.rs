@@ -1,0 +1,98 @@
+//! Two clocks for one submission: pass-boundary timestamps and the wall.
+
+use std::time::Instant;
+
+use super::Gpu;
+use super::buffers::BufferSet;
+use super::error::GpuError;
+use super::pipeline::Program;
+use crate::measure::Reading;
+
+/// Bytes of two 64-bit timestamps.
+const TIMESTAMPS_BYTES: u64 = 16;
+
+/// The query set and buffers that every timed pass of a device reuses.
+pub struct Clocks {
+    queries: Option<Queries>,
+}
+
+struct Queries {
+    set: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    /// Kept in f64: the f32 period is below 1 ns on some devices.
+    period_s: f64,
+}
+
+impl Clocks {
+    /// Device timestamps where the device has them, the wall clock alone where it has not.
+    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        if !gpu.report.timestamps {
+            return Ok(Clocks { queries: None });
+        }
+        let buffer = |usage| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: TIMESTAMPS_BYTES,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let queries = gpu.scoped(|| Queries {
+            set: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            }),
+            resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+            staging: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+            period_s: f64::from(gpu.queue.get_timestamp_period()) * 1e-9,
+        })?;
+        Ok(Clocks { queries: Some(queries) })
+    }
+
+    /// Times one pass of `batch` runs of the program; the queue is idle before and after.
+    pub fn time(
+        &self,
+        gpu: &Gpu,
+        program: &Program,
+        set: &BufferSet,
+        batch: u32,
+    ) -> Result<Reading, GpuError> {
+        let start = Instant::now();
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes: self.queries.as_ref().map(|queries| {
+                wgpu::ComputePassTimestampWrites {
+                    query_set: &queries.set,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                }
+            }),
+        });
+        for _ in 0..batch {
+            program.record(&mut pass, &set.bindings);
+        }
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.wait()?;
+        let wall_s = start.elapsed().as_secs_f64();
+        let device_s = self.queries.as_ref().map(|queries| queries.read(gpu)).transpose()?;
+        Ok(Reading { device_s, wall_s })
+    }
+}
+
+impl Queries {
+    /// Seconds between the two timestamps. Resolved in a later submission: Metal needs the pass
+    /// to have completed.
+    fn read(&self, gpu: &Gpu) -> Result<f64, GpuError> {
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.resolve_query_set(&self.set, 0..2, &self.resolved, 0);
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, TIMESTAMPS_BYTES);
+        gpu.queue.submit([encoder.finish()]);
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.map(&self.staging)?);
+        // A counter that wrapped gives a negative time, which the protocol drops as invalid.
+        Ok((ticks[1] as f64 - ticks[0] as f64) * self.period_s)
+    }
+}

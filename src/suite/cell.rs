@@ -1,0 +1,113 @@
+//! Cells: kernel × variant × dtype × shape.
+
+use crate::kernel::{Buffer, Dtype, Elem, Launch, Preset, Shape, Variant, Work};
+use crate::kernels::{ALL, Entry};
+use crate::record;
+
+/// One thing to verify and time on a device.
+#[derive(Clone)]
+pub struct Cell {
+    pub entry: &'static Entry,
+    pub variant: &'static Variant,
+    pub dtype: Dtype,
+    pub shape: Shape,
+    pub preset: Preset,
+}
+
+/// Every cell of a preset, in the order of the registry.
+pub fn cells(preset: Preset) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for entry in ALL {
+        let spec = entry.kernel.spec();
+        for shape in entry.kernel.shapes(preset) {
+            for variant in spec.variants {
+                cells.extend(spec.dtypes.iter().map(|&dtype| Cell {
+                    entry,
+                    variant,
+                    dtype,
+                    shape: shape.clone(),
+                    preset,
+                }));
+            }
+        }
+    }
+    cells
+}
+
+impl Cell {
+    /// `KERNEL/VARIANT/DTYPE/SHAPE`: display name, filter target and key in every file.
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}/{}", self.entry.name, self.variant.name, self.dtype.name(), self.shape)
+    }
+
+    pub fn launch(&self) -> Launch {
+        self.entry.kernel.launch(&self.shape, self.dtype, self.variant)
+    }
+
+    pub fn work(&self) -> Work {
+        self.entry.kernel.work(&self.shape, self.dtype, self.variant)
+    }
+
+    /// Rows of the largest output: what sampled verification chooses from.
+    pub fn rows(&self) -> usize {
+        self.launch().outputs.iter().map(|output| output.rows).max().unwrap_or(0)
+    }
+
+    /// Whether a run has anything to compute.
+    pub fn is_empty(&self) -> bool {
+        self.launch().outputs.iter().all(Buffer::is_empty)
+    }
+
+    /// The row of a cell that did not run.
+    pub fn row(&self, status: record::Status, reason: Option<String>, checks: &str) -> record::Row {
+        let work = self.work();
+        let axes = self.shape.axes().iter();
+        record::Row {
+            id: self.id(),
+            kernel: self.entry.name.to_owned(),
+            variant: self.variant.name.to_owned(),
+            dtype: self.dtype.name().to_owned(),
+            family: self.entry.family.to_owned(),
+            shape: axes.map(|&(axis, size)| (axis.to_owned(), size as u64)).collect(),
+            option: self.shape.option().map(str::to_owned),
+            model: Some(self.shape.source()).filter(|name| !name.is_empty()).map(str::to_owned),
+            preset: self.preset.name().to_owned(),
+            checks: checks.to_owned(),
+            status,
+            reason,
+            work: record::Work { flops: work.flops, bytes: work.bytes },
+            time: None,
+            rate: None,
+            accuracy: None,
+            compile_s: None,
+            device_bytes: None,
+        }
+    }
+
+    /// The precision whose arithmetic peak bounds this cell, as a peak names it.
+    pub fn arithmetic(&self) -> Dtype {
+        self.work().arithmetic
+    }
+
+    pub fn needs_f16(&self) -> bool {
+        self.dtype.storage() == Elem::F16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_use_only_the_contracts_characters() {
+        for preset in Preset::ALL {
+            let mut seen = std::collections::HashSet::new();
+            for cell in cells(preset) {
+                let id = cell.id();
+                let legal = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+                assert!(id.chars().all(legal), "{id}");
+                assert!(seen.insert(id.clone()), "{id} twice in {}", preset.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! One cell after the other: compile, verify, then time.
+
+mod cell;
+mod environment;
+mod measure_cell;
+mod peaks;
+mod session;
+mod sources;
+mod timing;
+mod verify;
+
+pub use cell::{Cell, cells};
+pub use session::{CellError, Effort, Session, Task};
+pub use sources::Sources;

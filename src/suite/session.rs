@@ -1,0 +1,308 @@
+//! An open device and everything a cell needs on it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::cell::Cell;
+use super::sources::Sources;
+use super::timing::{Canary, Prepared};
+use super::verify::{Failure, Scope, verify};
+use super::{environment, peaks};
+use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Sweep};
+use crate::inputs::{Distribution, Generator, Inputs};
+use crate::kernel::{Dtype, Shape};
+use crate::measure::Plan;
+use crate::record::{self, Row, Status};
+use crate::shader;
+
+/// Reference operations spent on verifying one distribution of a timed cell: under a fifth of a
+/// default run over the `models` preset on two cores.
+const RUN_FLOPS: f64 = 6e7;
+/// A kernel this much slower than the ceilings allow would still be worth its row.
+const SLACK: f64 = 6.0;
+/// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
+const LEAST_DISPATCHES: f64 = 9.0;
+/// Target length of the canary.
+const CANARY_S: f64 = 1e-3;
+/// Time given to the device to leave its idle clock.
+const DEVICE_WARM_UP_S: f64 = 0.25;
+
+/// How long a cell is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    Standard,
+    Quick,
+}
+
+/// What to do with a cell.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Verify on every distribution, spending at most `flops` reference operations on each.
+    Check { flops: f64 },
+    /// Verify, then time for about `limit_s`; a cell that would clearly need more than
+    /// `allowance_s` is skipped.
+    Run { effort: Effort, limit_s: f64, allowance_s: f64 },
+}
+
+/// An open device with its clocks, ceilings and shader texts.
+pub struct Session {
+    pub(super) gpu: Gpu,
+    pub(super) clocks: Clocks,
+    sources: Sources,
+    pub(super) seed: u32,
+    checks: Checks,
+    pub(super) ceilings: crate::measure::Peaks,
+    pub(super) canary: Option<Canary>,
+    pub(super) canary_baseline_s: Option<f64>,
+    pub(super) sweep: Option<Sweep>,
+    pub(super) timer: record::Timer,
+    pub(super) interrupt: Arc<AtomicBool>,
+}
+
+/// Why a cell has no result.
+#[derive(Debug)]
+pub struct CellError {
+    pub status: Status,
+    pub reason: String,
+    /// The device cannot be used any more.
+    pub fatal: bool,
+}
+
+impl From<GpuError> for CellError {
+    fn from(error: GpuError) -> Self {
+        let status = match error {
+            GpuError::Unsupported(_) => Status::Unsupported,
+            _ => Status::Error,
+        };
+        let fatal = matches!(error, GpuError::Lost(_));
+        CellError { status, reason: error.to_string(), fatal }
+    }
+}
+
+impl CellError {
+    pub(super) fn new(status: Status, reason: String) -> Self {
+        CellError { status, reason, fatal: false }
+    }
+}
+
+impl Session {
+    /// Opens a device. Setting `interrupt` ends the cell under way after its current sample.
+    pub fn open(
+        selector: &Selector,
+        sources: Sources,
+        seed: u32,
+        checks: Checks,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Self, GpuError> {
+        let gpu = Gpu::open(selector)?;
+        let clocks = Clocks::new(&gpu)?;
+        let kind = if gpu.report.timestamps { "gpu" } else { "wall" };
+        let timer = record::Timer { kind: kind.to_owned(), ..Default::default() };
+        Ok(Session {
+            gpu,
+            clocks,
+            sources,
+            seed,
+            checks,
+            ceilings: Default::default(),
+            canary: None,
+            canary_baseline_s: None,
+            sweep: None,
+            timer,
+            interrupt,
+        })
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The device half of the environment; the caller adds arguments, preset and times.
+    pub fn environment(&self) -> record::Environment {
+        let mut environment = record::Environment {
+            fusebench: record::this_build(self.sources.hash()),
+            device: environment::device(&self.gpu.report),
+            host: environment::host(),
+            timer: self.timer.clone(),
+            peaks: Vec::new(),
+            fingerprint: String::new(),
+            started: String::new(),
+            finished: None,
+            arguments: Vec::new(),
+            preset: String::new(),
+            seed: self.seed,
+        };
+        environment.fingerprint = record::fingerprint(&environment);
+        environment
+    }
+
+    /// Warms the device up, calibrates the clocks and measures the ceilings that rates are
+    /// compared with.
+    pub fn measure_peaks(&mut self) -> Result<Vec<record::Peak>, GpuError> {
+        self.calibrate()?;
+        let peaks = peaks::measure(self)?;
+        self.use_peaks(&peaks);
+        Ok(peaks)
+    }
+
+    /// Takes over ceilings measured earlier in the same run.
+    pub fn use_peaks(&mut self, peaks: &[record::Peak]) {
+        self.ceilings = peaks::ceilings(peaks);
+    }
+
+    /// Compiles a cell and uploads its timed data, without verifying anything.
+    pub(super) fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
+        let inputs = self.timed_inputs(cell);
+        let program = self.compile(cell, inputs.tensors.len())?;
+        let set = self.gpu.allocate(&program, &inputs, &cell.launch())?;
+        Ok(Prepared { program, set })
+    }
+
+    fn compile(&self, cell: &Cell, inputs: usize) -> Result<Program, GpuError> {
+        let source = shader::source(self.sources.get(cell.entry), cell.dtype);
+        self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, self.checks)
+    }
+
+    /// Seconds per dispatch in one pass of `batch`.
+    pub(super) fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
+        let reading = self.clocks.time(&self.gpu, &prepared.program, &prepared.set, batch)?;
+        Ok(reading.device_s.filter(|&s| s > 0.0).unwrap_or(reading.wall_s) / f64::from(batch))
+    }
+
+    /// Sizes the canary, warms the device up with it, and reads the clocks' resolution and cost.
+    fn calibrate(&mut self) -> Result<(), GpuError> {
+        let shape = Shape::new(&[("n", 4096), ("t", 64)]);
+        let cell = peaks::probe_cells("fma", Dtype::F32, &shape).into_iter().next();
+        let prepared = self.prepare(&cell.expect("the registry has an arithmetic probe"))?;
+        let started = Instant::now();
+        while started.elapsed().as_secs_f64() < DEVICE_WARM_UP_S {
+            self.time(&prepared, 8)?;
+        }
+        let batch = (CANARY_S / self.time(&prepared, 8)?).ceil().clamp(1.0, 4096.0) as u32;
+        let mut baseline: Vec<f64> = Vec::new();
+        for _ in 0..5 {
+            baseline.push(self.time(&prepared, batch)? * f64::from(batch));
+        }
+        baseline.sort_by(f64::total_cmp);
+        self.canary_baseline_s = Some(baseline[2]);
+        self.canary = Some(Canary { prepared, batch });
+        self.read_clocks()
+    }
+
+    /// The smallest step between two device times, and what a submission costs besides.
+    fn read_clocks(&mut self) -> Result<(), GpuError> {
+        let canary = self.canary.as_ref().expect("calibrated");
+        let (mut times, mut costs) = (Vec::new(), Vec::new());
+        for n in 1..=16 {
+            let Prepared { program, set } = &canary.prepared;
+            let reading = self.clocks.time(&self.gpu, program, set, n)?;
+            times.extend(reading.device_s);
+            costs.push(reading.wall_s - reading.device_s.unwrap_or(0.0));
+        }
+        times.sort_by(f64::total_cmp);
+        costs.sort_by(f64::total_cmp);
+        let steps = times.windows(2).map(|pair| pair[1] - pair[0]).filter(|&step| step > 0.0);
+        // Without device timestamps the wall clock counts, to about a microsecond.
+        self.timer.resolution_s = steps.reduce(f64::min).unwrap_or(1e-6).min(1e-3);
+        self.timer.quantised = !times.is_empty()
+            && times.iter().all(|s| (s * 1e9 / 65_536.0 - (s * 1e9 / 65_536.0).round()).abs() < 1e-6);
+        self.timer.submit_cost_s = costs[costs.len() / 2].max(0.0);
+        Ok(())
+    }
+
+    pub fn timer(&self) -> record::Timer {
+        self.timer.clone()
+    }
+
+    /// Verifies and, if asked to, times one cell. `alive` is called whenever progress is made,
+    /// with what comes next and how long it may take in seconds.
+    pub fn run(
+        &mut self,
+        cell: &Cell,
+        task: &Task,
+        alive: &mut dyn FnMut(&'static str, f64),
+    ) -> (Row, bool) {
+        let mut row = cell.row(Status::Ok, None, self.checks.name());
+        match self.try_run(cell, task, &mut row, alive) {
+            Ok(()) => (row, false),
+            Err(error) => {
+                row.status = error.status;
+                row.reason = Some(error.reason);
+                (row, error.fatal)
+            }
+        }
+    }
+
+    fn try_run(
+        &mut self,
+        cell: &Cell,
+        task: &Task,
+        row: &mut Row,
+        alive: &mut dyn FnMut(&'static str, f64),
+    ) -> Result<(), CellError> {
+        let ideal_s = self.refuse(cell, task)?;
+        alive("compiling", 0.0);
+        let started = Instant::now();
+        let inputs = self.timed_inputs(cell);
+        let program = self.compile(cell, inputs.tensors.len())?;
+        row.compile_s = Some(started.elapsed().as_secs_f64());
+        alive("verifying", ideal_s * SLACK * 4.0);
+        let verdict = verify(&self.gpu, &program, cell, &self.scope(task), inputs)?;
+        row.accuracy = Some(verdict.accuracy);
+        row.device_bytes = Some(verdict.first.set.bytes);
+        match verdict.failure {
+            Some(Failure::Wrong(reason)) => return Err(CellError::new(Status::Wrong, reason)),
+            Some(Failure::Unverified) => {
+                let reason = "unverified: no gate could have failed".to_owned();
+                return Err(CellError::new(Status::Error, reason));
+            }
+            None => {}
+        }
+        let &Task::Run { effort, limit_s, .. } = task else { return Ok(()) };
+        if cell.is_empty() {
+            let reason = "nothing to time: the output is empty".to_owned();
+            return Err(CellError::new(Status::Skipped, reason));
+        }
+        let plan = match effort {
+            Effort::Standard => Plan::standard(limit_s),
+            Effort::Quick => Plan::quick(limit_s),
+        };
+        self.time_cell(cell, program, verdict.first, &plan, row, &mut || {
+            alive("timing", ideal_s * SLACK * 100.0);
+        })
+    }
+
+    /// What keeps a cell from being tried at all; otherwise its ideal time.
+    fn refuse(&self, cell: &Cell, task: &Task) -> Result<f64, CellError> {
+        if let Some(need) = self.gpu.missing(cell.dtype, cell.variant.needs) {
+            return Err(CellError::new(Status::Unsupported, format!("needs {need}")));
+        }
+        if let Some(reason) = (cell.variant.refuses)(&cell.shape) {
+            return Err(CellError::new(Status::Unsupported, reason));
+        }
+        let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes).unwrap_or(0.0);
+        if let Task::Run { allowance_s, .. } = *task {
+            let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
+            if estimate_s > allowance_s {
+                let reason = format!("run budget: needs about {estimate_s:.0} s, see --max-time");
+                return Err(CellError::new(Status::Skipped, reason));
+            }
+        }
+        Ok(ideal_s)
+    }
+
+    fn timed_inputs(&self, cell: &Cell) -> Inputs {
+        let distribution = Distribution::Normal;
+        let generator = Generator { dtype: cell.dtype, distribution, seed: self.seed };
+        cell.entry.kernel.inputs(&cell.shape, &generator)
+    }
+
+    fn scope(&self, task: &Task) -> Scope {
+        let (distributions, flops) = match *task {
+            Task::Check { flops } => (Distribution::ALL.to_vec(), flops),
+            Task::Run { .. } => (vec![Distribution::Normal, Distribution::Integers], RUN_FLOPS),
+        };
+        Scope { distributions, flops, seed: self.seed }
+    }
+}

@@ -1,0 +1,125 @@
+//! The device side of the measuring protocol: hot passes, cold passes, the canary.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::environment::last_level_cache_bytes;
+use crate::gpu::{BufferSet, Clocks, Gpu, GpuError, Program, Sweep};
+use crate::measure::{Reading, Target};
+
+/// Cells with at least this footprint get cold data from rotated buffer sets; rotating smaller
+/// ones would leave many sets inside the cache, so the cache is swept instead.
+const ROTATE_FROM_BYTES: u64 = 8 << 20;
+/// Four times the largest GPU cache seen in the evidence (GB200, 129 MB).
+const POOL_BYTES_GPU: u64 = 512 << 20;
+/// On a CPU driver the pool is four last-level caches, within this.
+const POOL_BYTES_CPU_MAX: u64 = 256 << 20;
+
+/// How much memory must pass by before a cell's data is out of every cache.
+pub fn pool_bytes(emulated: bool) -> u64 {
+    if !emulated {
+        return POOL_BYTES_GPU;
+    }
+    let cache = last_level_cache_bytes().unwrap_or(32 << 20);
+    (4 * cache).min(POOL_BYTES_CPU_MAX)
+}
+
+/// A program with one set of buffers, ready to be dispatched.
+pub struct Prepared {
+    pub program: Program,
+    pub set: BufferSet,
+}
+
+/// Where cold data comes from.
+pub enum Cold<'a> {
+    /// Sets used in turn, the longest unused first; together larger than the caches.
+    Rotate(Vec<BufferSet>),
+    /// One set, and a sweep of the caches before each sample.
+    Sweep(&'a Sweep),
+    /// Neither could be allocated.
+    Unavailable,
+}
+
+impl Cold<'_> {
+    /// Buffer sets to rotate for a cell of this footprint, `None` when sweeping is cheaper.
+    pub fn sets(footprint: u64, pool: u64) -> Option<u64> {
+        (footprint >= ROTATE_FROM_BYTES).then(|| pool.div_ceil(footprint).max(2))
+    }
+}
+
+/// A fixed amount of arithmetic that tells whether the clock changed.
+pub struct Canary {
+    pub prepared: Prepared,
+    /// Dispatches that take about a millisecond.
+    pub batch: u32,
+}
+
+/// One cell under the clock.
+pub struct CellTimer<'a> {
+    pub gpu: &'a Gpu,
+    pub clocks: &'a Clocks,
+    pub prepared: &'a Prepared,
+    pub cold: Cold<'a>,
+    pub canary: &'a Canary,
+    pub interrupt: &'a AtomicBool,
+    pub started: Instant,
+    /// Called before every submission, so that a supervisor can tell work from a hang.
+    pub alive: &'a mut dyn FnMut(),
+    pub next_cold: usize,
+}
+
+impl Target for CellTimer<'_> {
+    type Error = GpuError;
+
+    fn hot(&mut self, batch: u32) -> Result<Reading, GpuError> {
+        (self.alive)();
+        self.clocks.time(self.gpu, &self.prepared.program, &self.prepared.set, batch)
+    }
+
+    fn cold(&mut self) -> Result<Reading, GpuError> {
+        (self.alive)();
+        let set = match &self.cold {
+            Cold::Rotate(sets) => {
+                self.next_cold = (self.next_cold + 1) % sets.len();
+                &sets[self.next_cold]
+            }
+            Cold::Sweep(sweep) => {
+                sweep.run(self.gpu)?;
+                &self.prepared.set
+            }
+            Cold::Unavailable => &self.prepared.set,
+        };
+        self.clocks.time(self.gpu, &self.prepared.program, set, 1)
+    }
+
+    fn canary(&mut self) -> Result<Reading, GpuError> {
+        let Canary { prepared, batch } = self.canary;
+        self.clocks.time(self.gpu, &prepared.program, &prepared.set, *batch)
+    }
+
+    fn pause(&mut self, seconds: f64) {
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+    }
+
+    fn now_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_cells_are_swept_and_large_ones_rotated() {
+        let pool = 512 << 20;
+        assert_eq!(Cold::sets(64 << 10, pool), None);
+        assert_eq!(Cold::sets(8 << 20, pool), Some(64));
+        assert_eq!(Cold::sets(500 << 20, pool), Some(2));
+        assert_eq!(Cold::sets(2 << 30, pool), Some(2));
+    }
+}
