@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line of fusebench.
+
+fn main() -> fusebench::cli::Exit {
+    fusebench::cli::main()
+}

@@ -10,5 +10,6 @@ mod timing;
 mod verify;
 
 pub use cell::{Cell, cells};
+pub use environment::device as device_record;
 pub use session::{CellError, Effort, Session, Task};
 pub use sources::Sources;

@@ -1,0 +1,251 @@
+//! The flags. Their descriptions are the documentation.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use super::exit::{Exit, Failure};
+use super::{devices, list, run, worker};
+use crate::kernel::Preset;
+
+/// How fast is this kernel on this GPU, and how right is it?
+///
+/// Verifies fusion kernels against a CPU reference, then times them, on any Vulkan, Metal or DX12
+/// adapter. A wrong kernel gets no time. Exit codes: 0 fine, 1 a wrong result or a failed cell,
+/// 2 usage, 3 no adapter, 4 nothing ran, 130 interrupted.
+#[derive(Parser, Debug)]
+#[command(name = "fusebench", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// When to colour; a word or sign always stands beside a colour.
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "FUSEBENCH_COLOR")]
+    pub color: Color,
+    /// Show what the driver prints.
+    #[arg(long, global = true, env = "FUSEBENCH_VERBOSE")]
+    pub verbose: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List every adapter with the features and limits that kernels ask for.
+    Devices {
+        /// Print JSON.
+        #[arg(long, env = "FUSEBENCH_JSON")]
+        json: bool,
+    },
+    /// List kernels, variants, dtypes and shapes; needs no adapter.
+    List {
+        #[command(flatten)]
+        selection: Selection,
+        /// Print JSON.
+        #[arg(long, env = "FUSEBENCH_JSON")]
+        json: bool,
+    },
+    /// Verify each cell, then time it.
+    Run(RunArgs),
+    /// Verify only, on every input distribution; exits 1 when a cell is wrong.
+    Check(CheckArgs),
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What to work on.
+#[derive(Args, Clone, Debug)]
+pub struct Selection {
+    /// Regular expressions searched in KERNEL/VARIANT/DTYPE/SHAPE; any may match.
+    #[arg(value_name = "FILTER", env = "FUSEBENCH_FILTER", value_delimiter = ' ')]
+    pub filters: Vec<String>,
+    /// Which shapes: small and awkward, those of published models, or scaling curves.
+    #[arg(
+        long,
+        default_value = "models",
+        env = "FUSEBENCH_PRESET",
+        value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name))
+    )]
+    pub preset: String,
+    /// Only these precisions.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        env = "FUSEBENCH_DTYPE",
+        value_parser = PossibleValuesParser::new(crate::kernel::Dtype::ALL.map(|d| d.name()))
+    )]
+    pub dtype: Vec<String>,
+    /// Only these strategies, also where they do not suit the device.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', env = "FUSEBENCH_VARIANT")]
+    pub variant: Vec<String>,
+}
+
+impl Selection {
+    pub fn preset(&self) -> Preset {
+        let named = Preset::ALL.into_iter().find(|preset| preset.name() == self.preset);
+        named.expect("clap admits only the names of presets")
+    }
+}
+
+/// Where and from what to run.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// An index from `devices`, a part of backend:name, or `all`; repeatable. Default: the best
+    /// adapter.
+    #[arg(long, short, value_name = "D", env = "FUSEBENCH_DEVICE", value_delimiter = ',')]
+    pub device: Vec<String>,
+    /// Shaders in DIR/FAMILY/NAME.wgsl replace the built-in ones.
+    #[arg(long, value_name = "DIR", env = "FUSEBENCH_KERNELS")]
+    pub kernels: Option<PathBuf>,
+    /// Seed of input data, order and resampling.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "FUSEBENCH_SEED")]
+    pub seed: u32,
+    /// wgpu's run-time checks in the shader: on, or off.
+    #[arg(long, value_enum, default_value = "safe", env = "FUSEBENCH_CHECKS")]
+    pub checks: ChecksArg,
+    /// Write the result file here; `-` is stdout. With several devices each gets its own file.
+    #[arg(long, short, value_name = "FILE", env = "FUSEBENCH_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// What to print on stdout.
+    #[arg(long, value_enum, default_value = "table", env = "FUSEBENCH_FORMAT")]
+    pub format: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksArg {
+    Safe,
+    Trusted,
+}
+
+impl ChecksArg {
+    pub fn name(self) -> &'static str {
+        match self {
+            ChecksArg::Safe => "safe",
+            ChecksArg::Trusted => "trusted",
+        }
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+    Markdown,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub target: Target,
+    /// A taste in 15 seconds: short samples, and without a FILTER only each kernel's first shape.
+    #[arg(long, env = "FUSEBENCH_QUICK")]
+    pub quick: bool,
+    /// Seconds per cell; lifts the limit of two minutes on the whole run.
+    #[arg(long, value_name = "S", env = "FUSEBENCH_MAX_TIME", value_parser = positive_seconds)]
+    pub max_time: Option<f64>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub target: Target,
+    /// Verify every output row of large shapes too.
+    #[arg(long, env = "FUSEBENCH_FULL")]
+    pub full: bool,
+}
+
+fn positive_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ => Err("give a number of seconds above 0, such as 10 or 0.5".to_owned()),
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; a broken pipe behind them is no failure.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+        }
+    };
+    cli.global.apply();
+    let outcome = match cli.command {
+        Command::Devices { json } => devices::devices(json, &cli.global),
+        Command::List { selection, json } => list::list(&selection, json),
+        Command::Run(args) => run::run(&args, &cli.global),
+        Command::Check(args) => run::check(&args, &cli.global),
+        Command::Worker => return worker::serve(),
+    };
+    match outcome {
+        Ok(exit) => exit,
+        Err(Failure { exit, message }) => {
+            anstream::eprintln!("fusebench: {message}");
+            exit
+        }
+    }
+}
+
+impl Global {
+    /// `--color` wins over the environment, which anstream reads itself.
+    fn apply(&self) {
+        match self.color {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
+}
+
+/// The whole tree of commands and flags, for tests and generated documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        fn walk(command: &clap::Command, without: &mut Vec<String>) {
+            for argument in command.get_arguments() {
+                let named = argument.get_env().is_some_and(|name| {
+                    name.to_string_lossy().starts_with("FUSEBENCH_")
+                });
+                let own = ["help", "version"].contains(&argument.get_id().as_str());
+                if !named && !own {
+                    without.push(format!("{} {}", command.get_name(), argument.get_id()));
+                }
+            }
+            command.get_subcommands().for_each(|sub| walk(sub, without));
+        }
+        let mut without = Vec::new();
+        walk(&command(), &mut without);
+        assert_eq!(without, [""; 0]);
+    }
+}

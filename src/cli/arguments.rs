@@ -1,0 +1,48 @@
+//! The command line as it is recorded: what was in force, from flags or the environment, with
+//! every path replaced.
+
+use super::args::{CheckArgs, Format, RunArgs, Selection, Target};
+
+/// Stands for any path.
+const PATH: &str = "PATH";
+
+pub fn of_run(args: &RunArgs) -> Vec<String> {
+    let mut list = vec!["run".to_owned()];
+    common(&mut list, &args.selection, &args.target);
+    flag(&mut list, "--quick", args.quick);
+    option(&mut list, "--max-time", args.max_time.map(|seconds| seconds.to_string()));
+    list
+}
+
+pub fn of_check(args: &CheckArgs) -> Vec<String> {
+    let mut list = vec!["check".to_owned()];
+    common(&mut list, &args.selection, &args.target);
+    flag(&mut list, "--full", args.full);
+    list
+}
+
+fn common(list: &mut Vec<String>, selection: &Selection, target: &Target) {
+    list.extend(selection.filters.iter().cloned());
+    let joined = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+    option(list, "--preset", Some(selection.preset.clone()));
+    option(list, "--dtype", joined(&selection.dtype));
+    option(list, "--variant", joined(&selection.variant));
+    option(list, "--device", joined(&target.device));
+    option(list, "--kernels", target.kernels.as_ref().map(|_| PATH.to_owned()));
+    option(list, "--seed", Some(target.seed.to_string()));
+    option(list, "--checks", Some(target.checks.name().to_owned()));
+    option(list, "--output", target.output.as_ref().map(|_| PATH.to_owned()));
+    flag(list, "--format=json", target.format == Format::Json);
+}
+
+fn option(list: &mut Vec<String>, name: &str, value: Option<String>) {
+    if let Some(value) = value {
+        list.extend([name.to_owned(), value]);
+    }
+}
+
+fn flag(list: &mut Vec<String>, name: &str, given: bool) {
+    if given {
+        list.push(name.to_owned());
+    }
+}

@@ -1,0 +1,113 @@
+//! One worker after the other on one device: a cell that takes its worker down costs one row.
+
+use super::exit::{Exit, Failure};
+use super::supervise::{Loss, Worker};
+use crate::record::{
+    CellRequest, Environment, Event, Peak, Request, Row, Setup, Status, Timer,
+};
+use crate::suite::Cell;
+
+/// Workers lost in a row before the device is given up.
+const MAX_LOSSES: u32 = 3;
+
+/// The workers of one device.
+pub struct Crew {
+    setup: Setup,
+    verbose: bool,
+    worker: Option<Worker>,
+    losses: u32,
+    /// Kernels whose shader hung, with the cell that showed it.
+    hung: Vec<(&'static str, String)>,
+}
+
+impl Crew {
+    /// Starts the first worker and learns what the device is.
+    pub fn muster(setup: Setup, verbose: bool) -> Result<(Self, Environment), Failure> {
+        let mut crew = Crew { setup, verbose, worker: None, losses: 0, hung: Vec::new() };
+        let environment = crew.recruit()?;
+        Ok((crew, environment))
+    }
+
+    fn recruit(&mut self) -> Result<Environment, Failure> {
+        let failure = |reason: String| Failure::environment(format!("no worker: {reason}"));
+        let mut worker = Worker::start(self.verbose).map_err(|error| failure(error.to_string()))?;
+        worker.send(&Request::Open(self.setup.clone()));
+        match worker.answer(&mut |_| {}) {
+            Ok(Event::Opened(environment)) => {
+                self.worker = Some(worker);
+                Ok(*environment)
+            }
+            Ok(Event::Failed { code, message }) => {
+                let exit = if code == 2 { Exit::Usage } else { Exit::Environment };
+                Err(Failure { exit, message })
+            }
+            Ok(other) => Err(failure(format!("unexpected answer {other:?}"))),
+            Err(loss) => Err(failure(loss.reason().to_owned())),
+        }
+    }
+
+    /// Measures the ceilings; a driver that cannot do it leaves the rates without a fraction.
+    pub fn peaks(&mut self) -> Result<Option<(Vec<Peak>, Timer)>, Failure> {
+        let Some(worker) = &mut self.worker else { return Ok(None) };
+        worker.send(&Request::Peaks);
+        match worker.answer(&mut |_| {}) {
+            Ok(Event::Peaks { peaks, timer }) => {
+                self.setup.peaks = Some(peaks.clone());
+                Ok(Some((peaks, timer)))
+            }
+            Ok(Event::Failed { message, .. }) => self.without_peaks(&message),
+            Ok(other) => self.without_peaks(&format!("unexpected answer {other:?}")),
+            Err(loss) => self.without_peaks(loss.reason()),
+        }
+    }
+
+    fn without_peaks(&mut self, reason: &str) -> Result<Option<(Vec<Peak>, Timer)>, Failure> {
+        anstream::eprintln!("fusebench: no ceilings, rates have no percentage: {reason}");
+        self.setup.peaks = Some(Vec::new());
+        self.worker = None;
+        self.recruit().map(|_| None)
+    }
+
+    /// Does one cell, whatever happens to the worker.
+    ///
+    /// # Errors
+    /// When three workers in a row were lost, or no new one can be started.
+    pub fn work(
+        &mut self,
+        cell: &Cell,
+        request: CellRequest,
+        stage: &mut dyn FnMut(&str),
+    ) -> Result<Row, Failure> {
+        let failed = |reason: String| cell.row(Status::Error, Some(reason), &self.setup.checks);
+        if let Some((_, id)) = self.hung.iter().find(|(kernel, _)| *kernel == cell.entry.name) {
+            return Ok(failed(format!("not run: this shader hung in {id}")));
+        }
+        if self.worker.is_none() {
+            self.recruit()?;
+        }
+        let worker = self.worker.as_mut().expect("just recruited");
+        worker.send(&Request::Cell(request));
+        let (row, lost) = match worker.answer(stage) {
+            Ok(Event::Row { row, lost }) => (*row, lost),
+            Ok(Event::Failed { message, .. }) => (failed(message), false),
+            Ok(other) => (failed(format!("unexpected answer {other:?}")), true),
+            Err(loss) => {
+                let row = failed(loss.reason().to_owned());
+                if matches!(loss, Loss::Hung(_)) {
+                    self.hung.push((cell.entry.name, cell.id()));
+                }
+                (row, true)
+            }
+        };
+        self.losses = if lost { self.losses + 1 } else { 0 };
+        if lost {
+            self.worker = None;
+        }
+        Ok(row)
+    }
+
+    /// Whether the device keeps taking workers down.
+    pub fn exhausted(&self) -> bool {
+        self.losses >= MAX_LOSSES
+    }
+}

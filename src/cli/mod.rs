@@ -1,0 +1,20 @@
+//! The command line: what the binary does, and nothing a library user needs.
+
+mod args;
+mod arguments;
+mod budget;
+mod crew;
+mod devices;
+mod exit;
+mod interrupt;
+mod list;
+mod output;
+mod overlay;
+mod progress;
+mod run;
+mod select;
+mod supervise;
+mod worker;
+
+pub use args::main;
+pub use exit::Exit;

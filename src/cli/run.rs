@@ -1,0 +1,259 @@
+//! `fusebench run` and `fusebench check`.
+
+use std::time::Instant;
+
+use super::args::{CheckArgs, Global, RunArgs, Selection, Target};
+use super::budget::Budget;
+use super::crew::Crew;
+use super::exit::{Exit, Failure};
+use super::progress::Progress;
+use super::supervise::Worker;
+use super::{arguments, interrupt, output, overlay, select};
+use crate::kernel::Suits;
+use crate::record::{
+    CellRequest, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run, Setup, Status,
+    TaskRequest,
+};
+use crate::rng;
+use crate::suite::Cell;
+
+/// Reference operations that `check` spends on each distribution of a cell, a second or so.
+const CHECK_FLOPS: f64 = 2e8;
+
+/// What is done with every cell.
+#[derive(Clone, Copy)]
+enum Mode {
+    Check { flops: f64 },
+    Run { quick: bool, budget: Budget },
+}
+
+/// A command with its cells chosen and its overlay read.
+struct Job<'a> {
+    selection: &'a Selection,
+    target: &'a Target,
+    global: &'a Global,
+    mode: Mode,
+    cells: Vec<Cell>,
+    overlay: Vec<(String, String)>,
+    arguments: Vec<String>,
+    started: Instant,
+}
+
+/// Verifies, then times.
+pub fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
+    let mut cells = select::select(&args.selection)?;
+    if args.quick && args.selection.filters.is_empty() {
+        cells = first_shapes(cells);
+    }
+    let budget = Budget::new(args.quick, args.max_time);
+    let mode = Mode::Run { quick: args.quick, budget };
+    start(&args.selection, &args.target, global, mode, cells, arguments::of_run(args))
+}
+
+/// Verifies only.
+pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
+    let cells = select::select(&args.selection)?;
+    let flops = if args.full { f64::INFINITY } else { CHECK_FLOPS };
+    let mode = Mode::Check { flops };
+    start(&args.selection, &args.target, global, mode, cells, arguments::of_check(args))
+}
+
+/// The cells of the first shape of each kernel: the taste that `--quick` gives.
+fn first_shapes(cells: Vec<Cell>) -> Vec<Cell> {
+    let groups = cells.chunk_by(|a, b| a.entry.name == b.entry.name);
+    groups
+        .flat_map(|group| group.iter().filter(|cell| cell.shape == group[0].shape))
+        .cloned()
+        .collect()
+}
+
+fn start(
+    selection: &Selection,
+    target: &Target,
+    global: &Global,
+    mode: Mode,
+    cells: Vec<Cell>,
+    arguments: Vec<String>,
+) -> Result<Exit, Failure> {
+    let overlay = target.kernels.as_deref().map(overlay::read).transpose()?.unwrap_or_default();
+    let started = Instant::now();
+    let job = Job { selection, target, global, mode, cells, overlay, arguments, started };
+    interrupt::listen();
+    let devices = devices(target, global)?;
+    let several = devices.len() > 1;
+    let mut exits = Vec::new();
+    for device in devices {
+        let name = device.as_deref().filter(|_| several);
+        exits.push(job.on_device(device.clone(), output::open(target, name)?)?);
+        if interrupt::requested() {
+            break;
+        }
+    }
+    Ok(worst(&exits))
+}
+
+/// The selectors to run on, one device each; `None` is the best one.
+fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Failure> {
+    if target.device.is_empty() {
+        return Ok(vec![None]);
+    }
+    if !target.device.iter().any(|device| device == "all") {
+        return Ok(target.device.iter().cloned().map(Some).collect());
+    }
+    let failure = |why: String| Failure::environment(format!("cannot list adapters: {why}"));
+    let mut worker = Worker::start(global.verbose).map_err(|error| failure(error.to_string()))?;
+    worker.send(&Request::Devices);
+    match worker.answer(&mut |_| {}) {
+        Ok(Event::Devices(found)) if found.is_empty() => {
+            Err(failure(crate::gpu::GpuError::NoAdapter.to_string()))
+        }
+        Ok(Event::Devices(found)) => Ok((0..found.len()).map(|i| Some(i.to_string())).collect()),
+        Ok(other) => Err(failure(format!("unexpected answer {other:?}"))),
+        Err(loss) => Err(failure(loss.reason().to_owned())),
+    }
+}
+
+/// Of several devices the gravest outcome counts; one that ran outweighs one where nothing did.
+fn worst(exits: &[Exit]) -> Exit {
+    let order = [Exit::Interrupted, Exit::Environment, Exit::Finding, Exit::Fine];
+    order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Nothing)
+}
+
+impl Job<'_> {
+    fn on_device(
+        &self,
+        device: Option<String>,
+        mut file: Option<PartialFile>,
+    ) -> Result<Exit, Failure> {
+        let setup = Setup {
+            protocol: PROTOCOL,
+            device,
+            overlay: self.overlay.clone(),
+            seed: self.target.seed,
+            checks: self.target.checks.name().to_owned(),
+            peaks: None,
+        };
+        let (mut crew, mut environment) = Crew::muster(setup, self.global.verbose)?;
+        environment.started = jiff::Timestamp::now().to_string();
+        environment.arguments = self.arguments.clone();
+        environment.preset = self.selection.preset.clone();
+        if let Mode::Run { .. } = self.mode
+            && let Some((peaks, timer)) = crew.peaks()?
+        {
+            environment.peaks = peaks;
+            environment.timer = timer;
+        }
+        let complete = false;
+        let mut run = Run { format_version: FORMAT_VERSION, complete, environment, rows: vec![] };
+        if let Some(file) = &mut file {
+            file.header(&run).map_err(output::failure)?;
+        }
+        let exhausted = self.cells(&mut crew, &mut run, file.as_mut())?;
+        drop(crew);
+        run.complete = !interrupt::requested() && !exhausted;
+        run.environment.finished = Some(jiff::Timestamp::now().to_string());
+        output::show(&run, self.target, matches!(self.mode, Mode::Run { .. }));
+        if let Some(file) = file {
+            file.finish(&run).map_err(output::failure)?;
+        }
+        explain(&run);
+        Ok(outcome(&run, exhausted))
+    }
+
+    /// Does every cell in an order shuffled by the seed; rows end up in the order of selection.
+    /// True when the device had to be given up.
+    fn cells(
+        &self,
+        crew: &mut Crew,
+        run: &mut Run,
+        mut file: Option<&mut PartialFile>,
+    ) -> Result<bool, Failure> {
+        let emulated = run.environment.device.emulated;
+        let progress = Progress::new(self.cells.len(), false);
+        let mut rows: Vec<(usize, Row)> = Vec::new();
+        for (done, &position) in self.order().iter().enumerate() {
+            if interrupt::requested() || crew.exhausted() {
+                break;
+            }
+            let cell = &self.cells[position];
+            let id = cell.id();
+            progress.at(&id, "starting");
+            let row = match self.task(cell, emulated, self.cells.len() - done) {
+                Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
+                Ok(task) => {
+                    let preset = cell.preset.name().to_owned();
+                    let request = CellRequest { id: id.clone(), preset, task };
+                    crew.work(cell, request, &mut |stage| progress.at(&id, stage))?
+                }
+            };
+            progress.done();
+            if row.status == Status::Skipped && interrupt::requested() {
+                break;
+            }
+            if let Some(file) = file.as_deref_mut() {
+                file.row(&row).map_err(output::failure)?;
+            }
+            rows.push((position, row));
+        }
+        rows.sort_by_key(|(position, _)| *position);
+        run.rows = rows.into_iter().map(|(_, row)| row).collect();
+        Ok(crew.exhausted())
+    }
+
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.cells.len()).collect();
+        order.sort_by_key(|&position| rng::word(self.target.seed, 0x0c31, position as u32));
+        order
+    }
+
+    /// What the worker is asked to do with a cell, or why it is not asked at all.
+    fn task(&self, cell: &Cell, emulated: bool, left: usize) -> Result<TaskRequest, String> {
+        let (quick, budget) = match self.mode {
+            Mode::Check { flops } => return Ok(TaskRequest::Check { flops: flops.min(f64::MAX) }),
+            Mode::Run { quick, budget } => (quick, budget),
+        };
+        if emulated && cell.variant.suits == Suits::Gpu && self.selection.variant.is_empty() {
+            let variant = cell.variant.name;
+            return Err(format!("made for GPUs; --variant {variant} runs it here too"));
+        }
+        let used = self.started.elapsed().as_secs_f64();
+        let Some(share) = budget.share(used, left) else {
+            let total = budget.run_s();
+            return Err(format!("run budget: {total:.0} s are used up; see --max-time"));
+        };
+        let allowance_s = share.allowance_s.min(f64::MAX);
+        Ok(TaskRequest::Run { quick, limit_s: share.limit_s, allowance_s })
+    }
+}
+
+/// Failed cells in full on stderr: the table has room for one line only.
+fn explain(run: &Run) {
+    let failed = run.rows.iter().filter(|row| row.status == Status::Error);
+    let mut told: Vec<&str> = Vec::new();
+    for row in failed {
+        let Some(reason) = row.reason.as_deref().filter(|reason| reason.contains('\n')) else {
+            continue;
+        };
+        if !told.contains(&reason) {
+            anstream::eprintln!("\n{}: {reason}", row.id);
+            told.push(reason);
+        }
+    }
+}
+
+fn outcome(run: &Run, exhausted: bool) -> Exit {
+    let any = |statuses: &[Status]| run.rows.iter().any(|row| statuses.contains(&row.status));
+    if interrupt::requested() {
+        Exit::Interrupted
+    } else if exhausted {
+        anstream::eprintln!("fusebench: three workers in a row were lost: the device is given up");
+        Exit::Environment
+    } else if any(&[Status::Wrong, Status::Error]) {
+        Exit::Finding
+    } else if any(&[Status::Ok]) {
+        Exit::Fine
+    } else {
+        anstream::eprintln!("fusebench: nothing ran: every cell was skipped or is unsupported");
+        Exit::Nothing
+    }
+}

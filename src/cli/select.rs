@@ -1,0 +1,83 @@
+//! Which cells a command works on.
+
+use regex::Regex;
+
+use super::args::Selection;
+use super::exit::Failure;
+use crate::kernel::Preset;
+use crate::kernels::ALL;
+use crate::suite::{Cell, cells};
+
+/// The cells of the preset that pass every filter.
+///
+/// # Errors
+/// `Usage` for a filter that is no regular expression or a variant no kernel has, `Nothing` when
+/// no cell is left.
+pub fn select(selection: &Selection) -> Result<Vec<Cell>, Failure> {
+    let filters = selection.filters.iter().map(|text| {
+        Regex::new(text).map_err(|error| {
+            Failure::usage(format!("filter `{text}` is not a regular expression: {error}"))
+        })
+    });
+    let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    known_variants(&selection.variant)?;
+    let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
+    let all = cells(selection.preset());
+    let chosen: Vec<Cell> = all
+        .into_iter()
+        .filter(|cell| listed(&selection.dtype, cell.dtype.name()))
+        .filter(|cell| listed(&selection.variant, cell.variant.name))
+        .filter(|cell| {
+            let id = cell.id();
+            filters.is_empty() || filters.iter().any(|filter| filter.is_match(&id))
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err(Failure::nothing(nothing_selected(selection)));
+    }
+    Ok(chosen)
+}
+
+fn known_variants(wanted: &[String]) -> Result<(), Failure> {
+    let mut known: Vec<&str> = ALL
+        .iter()
+        .flat_map(|entry| entry.kernel.spec().variants)
+        .map(|variant| variant.name)
+        .collect();
+    known.sort_unstable();
+    known.dedup();
+    match wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let known = known.join(", ");
+            Err(Failure::usage(format!("--variant {name}: no kernel has it; known are {known}")))
+        }
+    }
+}
+
+fn nothing_selected(selection: &Selection) -> String {
+    let preset = selection.preset().name();
+    let Some(filter) = selection.filters.first() else {
+        return format!("nothing selected in preset {preset}: see `fusebench list`");
+    };
+    // The filter may fit another preset or be a misspelt name.
+    let elsewhere = Preset::ALL.into_iter().filter(|other| {
+        Regex::new(filter).is_ok_and(|f| cells(*other).iter().any(|cell| f.is_match(&cell.id())))
+    });
+    let elsewhere: Vec<&str> = elsewhere.map(Preset::name).collect();
+    let advice = if elsewhere.is_empty() {
+        let name = filter.split('/').next().unwrap_or(filter);
+        format!("did you mean {}?", nearest(name, ALL.iter().map(|entry| entry.name)))
+    } else {
+        format!("it fits cells of --preset {}", elsewhere.join(" or "))
+    };
+    format!("nothing selected by `{filter}` in preset {preset}: {advice}")
+}
+
+/// The known names most like `name`, up to three, joined.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut scored: Vec<(f64, &str)> =
+        known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate)).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(3).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,130 @@
+//! The hidden worker: cells in, rows out, one JSON object a line. A driver that crashes takes this
+//! process down and nothing else.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use super::exit::Exit;
+use crate::gpu::{Checks, GpuError, Selector, enumerate};
+use crate::record::{CellRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
+use crate::suite::{Cell, Effort, Session, Sources, Task, cells, device_record};
+
+/// Serves requests until standard input ends.
+pub fn serve() -> Exit {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let requests = listen(Arc::clone(&interrupt));
+    let mut session = None;
+    for request in requests {
+        let keep_going = match request {
+            Request::Devices => {
+                let devices = enumerate().iter().map(device_record).collect();
+                send(&Event::Devices(devices))
+            }
+            Request::Open(setup) => match open(&setup, &interrupt) {
+                Ok(opened) => {
+                    let sent = send(&Event::Opened(Box::new(opened.environment())));
+                    session = Some(opened);
+                    sent
+                }
+                Err(error) => send(&failed(&error)),
+            },
+            Request::Peaks => session.as_mut().is_some_and(measure_peaks),
+            Request::Cell(cell) => session.as_mut().is_some_and(|session| work(session, &cell)),
+            Request::Stop => true,
+        };
+        if !keep_going {
+            return Exit::Environment;
+        }
+    }
+    Exit::Fine
+}
+
+/// Reads requests on a thread of its own, so that `Stop` is heard in the middle of a cell and the
+/// end of the supervisor ends the worker even while a driver hangs.
+fn listen(interrupt: Arc<AtomicBool>) -> Receiver<Request> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(Request::Stop) => interrupt.store(true, Ordering::Relaxed),
+                Ok(request) => drop(sender.send(request)),
+                Err(error) => {
+                    send(&Event::Failed { code: 2, message: format!("bad request: {error}") });
+                }
+            }
+        }
+        drop(sender);
+        // The main thread may be inside a driver that never returns.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::process::exit(0);
+    });
+    receiver
+}
+
+/// Writes one event; false when nobody reads any more.
+fn send(event: &Event) -> bool {
+    let mut line = serde_json::to_string(event).expect("events serialise");
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+fn open(setup: &Setup, interrupt: &Arc<AtomicBool>) -> Result<Session, GpuError> {
+    if setup.protocol != PROTOCOL {
+        let versions = format!("speaks protocol {PROTOCOL}, not {}", setup.protocol);
+        return Err(GpuError::Request(format!("this worker {versions}")));
+    }
+    let selector = setup.device.as_deref().map_or(Selector::Best, Selector::parse);
+    let mut sources = Sources::default();
+    for (path, text) in &setup.overlay {
+        sources.replace(path, text.clone());
+    }
+    let checks = if setup.checks == "trusted" { Checks::Trusted } else { Checks::Safe };
+    let mut session = Session::open(&selector, sources, setup.seed, checks, interrupt.clone())?;
+    if let Some(peaks) = &setup.peaks {
+        session.use_peaks(peaks);
+    }
+    Ok(session)
+}
+
+fn failed(error: &GpuError) -> Event {
+    let exit = match error {
+        GpuError::UnknownDevice { .. } => Exit::Usage,
+        _ => Exit::Environment,
+    };
+    Event::Failed { code: exit.code(), message: error.to_string() }
+}
+
+fn measure_peaks(session: &mut Session) -> bool {
+    match session.measure_peaks() {
+        Ok(peaks) => send(&Event::Peaks { peaks, timer: session.timer() }),
+        Err(error) => send(&failed(&error)) && false,
+    }
+}
+
+/// Does one cell; false when the device is lost and a fresh worker has to go on.
+fn work(session: &mut Session, request: &CellRequest) -> bool {
+    let Some(cell) = find(request) else {
+        let message = format!("no cell {} in preset {}", request.id, request.preset);
+        return send(&Event::Failed { code: 2, message });
+    };
+    let task = match request.task {
+        TaskRequest::Check { flops } => Task::Check { flops },
+        TaskRequest::Run { quick, limit_s, allowance_s } => {
+            let effort = if quick { Effort::Quick } else { Effort::Standard };
+            Task::Run { effort, limit_s, allowance_s }
+        }
+    };
+    let mut alive = |stage: &'static str, expect_s: f64| {
+        send(&Event::Alive { stage: stage.to_owned(), expect_s });
+    };
+    let (row, lost) = session.run(&cell, &task, &mut alive);
+    send(&Event::Row { row: Box::new(row), lost }) && !lost
+}
+
+fn find(request: &CellRequest) -> Option<Cell> {
+    let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == request.preset)?;
+    cells(preset).into_iter().find(|cell| cell.id() == request.id)
+}

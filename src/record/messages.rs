@@ -1,0 +1,85 @@
+//! What a supervisor and its worker process say to each other: one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+use super::schema::{Device, Environment, Peak, Row, Timer};
+
+/// Raised with every change of a message; a worker of another version is refused.
+pub const PROTOCOL: u32 = 1;
+
+/// To the worker, on its standard input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// List every adapter.
+    Devices,
+    /// Open a device; the first request of a suite.
+    Open(Setup),
+    /// Measure the ceilings of the device.
+    Peaks,
+    /// Do one cell.
+    Cell(CellRequest),
+    /// End the cell under way after its current sample.
+    Stop,
+}
+
+/// What a worker keeps for its whole life.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Setup {
+    pub protocol: u32,
+    /// As given by the user; `None` for the best device.
+    pub device: Option<String>,
+    /// Replaced shaders: `FAMILY/NAME` and the WGSL text.
+    pub overlay: Vec<(String, String)>,
+    pub seed: u32,
+    /// `safe` or `trusted`.
+    pub checks: String,
+    /// Ceilings measured by an earlier worker of the same run.
+    pub peaks: Option<Vec<Peak>>,
+}
+
+/// One cell by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellRequest {
+    pub id: String,
+    pub preset: String,
+    pub task: TaskRequest,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum TaskRequest {
+    Check {
+        flops: f64,
+    },
+    Run {
+        quick: bool,
+        limit_s: f64,
+        /// Longest the cell may take in all before it is skipped.
+        allowance_s: f64,
+    },
+}
+
+/// From the worker, on its standard output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    Devices(Vec<Device>),
+    Opened(Box<Environment>),
+    Peaks {
+        peaks: Vec<Peak>,
+        timer: Timer,
+    },
+    /// Progress: what comes next, and how long it may take.
+    Alive {
+        stage: String,
+        expect_s: f64,
+    },
+    Row {
+        row: Box<Row>,
+        /// The device is gone and the worker with it.
+        lost: bool,
+    },
+    /// The request cannot be done; the code is the exit code it calls for.
+    Failed {
+        code: u8,
+        message: String,
+    },
+}
