@@ -1,11 +1,17 @@
 //! What is written down: the only serialisable types of the crate, and the files that hold them.
 
+mod error;
 mod fingerprint;
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod keys_tests;
 mod messages;
 mod schema;
 mod store;
 
+pub use error::StoreError;
 pub use fingerprint::{fingerprint, fnv1a, this_build};
 pub use messages::*;
 pub use schema::*;
-pub use store::{PartialFile, StoreError, read, write_atomically};
+pub use store::{PartialFile, check_finite, read, to_json, write_atomically};
