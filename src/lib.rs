@@ -4,5 +4,6 @@ pub mod accuracy;
 pub mod inputs;
 pub mod kernel;
 pub mod kernels;
+pub mod measure;
 pub mod reference;
 pub mod rng;
