@@ -1,9 +1,16 @@
 //! Verified-before-timed benchmarks of multimodal fusion kernels.
 
 pub mod accuracy;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod gpu;
 pub mod inputs;
 pub mod kernel;
 pub mod kernels;
+pub mod measure;
 pub mod record;
 pub mod reference;
+pub mod report;
 pub mod rng;
+pub mod shader;
+pub mod suite;
