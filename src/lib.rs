@@ -6,3 +6,4 @@ pub mod kernel;
 pub mod kernels;
 pub mod reference;
 pub mod rng;
+pub mod shader;
