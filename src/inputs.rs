@@ -173,6 +173,17 @@ impl Tensor {
         Tensor { name, elem: Elem::U32, values: Values::Word(shaped(dims, values)) }
     }
 
+    /// Fills the elements whose flat index is `unused` with a huge number, so that a kernel that
+    /// reads padding or an absent modality shows it.
+    pub fn with_garbage(mut self, unused: impl Fn(usize) -> bool) -> Self {
+        let garbage = if self.elem == Elem::F16 { 6e4 } else { 1e30 };
+        if let Values::Float(array) = &mut self.values {
+            let padding = array.iter_mut().enumerate().filter(|(index, _)| unused(*index));
+            padding.for_each(|(_, value)| *value = round_to(self.elem, garbage));
+        }
+        self
+    }
+
     pub fn dims(&self) -> &[usize] {
         match &self.values {
             Values::Float(array) => array.shape(),

@@ -42,7 +42,7 @@ impl Kernel for LayerNorm {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch(shape, dtype, variant)
+        rows::launch(shape["r"], shape["d"], dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -64,7 +64,7 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let x = problem.inputs.float::<Ix2>("x");
     let g = problem.inputs.float::<Ix1>("g");
     let b = problem.inputs.float::<Ix1>("b");
-    let depth = rows::depth(problem);
+    let depth = rows::depth(d, problem.variant);
     let exact = |value: f32| S::exact(f64::from(value));
     let (n, eps) = (S::exact(d as f64), exact(EPS));
     vec![by_rows(rows, r, d, |row, mut y| {

@@ -1,6 +1,6 @@
 //! What the row-wise normalisations share: their two strategies, shapes and launch.
 
-use crate::kernel::{Buffer, Dtype, Launch, Preset, Problem, Shape, Suits, Variant, spill};
+use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
 
 /// One invocation a row, or one workgroup a row.
 pub const VARIANTS: &[Variant] = &[
@@ -37,16 +37,20 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(1500, 1280).from("Whisper-large encoder"),
             of(22_200, 30).from("MulT MOSEI"),
         ],
-        Preset::Sweep => [64, 768, 1408, 4096, 8192]
-            .into_iter()
-            .flat_map(|d| [14, 17, 20, 23, 25].map(|log2| of(((1 << log2) / d).max(1), d)))
-            .collect(),
+        Preset::Sweep => sweep().into_iter().map(|(r, d)| of(r, d)).collect(),
     }
 }
 
-/// One output of the input's size.
-pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-    let (r, d) = (shape["r"], shape["d"]);
+/// Rows × width for five widths, each with 2^14 to 2^25 elements.
+pub fn sweep() -> Vec<(usize, usize)> {
+    [64, 768, 1408, 4096, 8192]
+        .into_iter()
+        .flat_map(|d| [14, 17, 20, 23, 25].map(|log2| (((1 << log2) / d).max(1), d)))
+        .collect()
+}
+
+/// One output `y[r, d]`.
+pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
     let workgroups = match variant.name {
         "thread_rows" => r.div_ceil(variant.constant("WG")),
         _ => r,
@@ -58,12 +62,11 @@ pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
 }
 
 /// Most additions one term passes through: the loop of one invocation, then the tree.
-pub fn depth(problem: &Problem) -> usize {
-    let d = problem.shape["d"];
-    match problem.variant.name {
+pub fn depth(d: usize, variant: &Variant) -> usize {
+    match variant.name {
         "thread_rows" => d,
         _ => {
-            let lanes = problem.variant.constant("WG");
+            let lanes = variant.constant("WG");
             d.div_ceil(lanes) + lanes.ilog2() as usize
         }
     }

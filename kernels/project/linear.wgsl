@@ -1,0 +1,200 @@
+// Linear layer with an optional activation: y = act(x * w^T + b).
+// x[m, k], w[n, k], b[n] -> y[m, n]. With k = 0 the result is act(b).
+//
+// Where k % 4 = 0 both operands are read as vec4 along k through x4 and w4, the same buffers; the
+// `_any` entry points assemble the vectors from scalars and never read past a row.
+// GELU: arXiv 1606.08415; its erf is 7.1.26 of Abramowitz and Stegun.
+
+struct Params { m: u32, n: u32, k: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(2) var<storage, read> w: array<T>;
+@group(0) @binding(2) var<storage, read> w4: array<T4>;
+@group(0) @binding(3) var<storage, read> b: array<T>;
+@group(0) @binding(4) var<storage, read_write> y: array<T>;
+
+// 0 none, 1 GELU by erf, 2 GELU by tanh, 3 GELU by sigmoid.
+override ACTIVATION: u32 = 0u;
+override WG: u32 = 8u;
+
+fn erf(v: f32) -> f32 {
+    let magnitude = abs(v);
+    let t = 1.0 / (1.0 + 0.3275911 * magnitude);
+    let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t
+        + 0.254829592) * t;
+    let tail = 1.0 - poly * exp(-(magnitude * magnitude));
+    return select(tail, -tail, v < 0.0);
+}
+
+// Absolute error below 1e-6, where the built-in may be off by 1e-5.
+fn tanh_exp(v: f32) -> f32 {
+    let magnitude = 1.0 - 2.0 / (exp(2.0 * min(abs(v), 15.0)) + 1.0);
+    return select(magnitude, -magnitude, v < 0.0);
+}
+
+// exp(-v) would pass the largest f32 at v = -88.7.
+fn sigmoid(v: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-max(v, -80.0)));
+}
+
+fn activate(v: f32) -> f32 {
+    switch ACTIVATION {
+        case 1u: { return 0.5 * v * (1.0 + erf(v * 0.70710678)); }
+        case 2u: { return 0.5 * v * (1.0 + tanh_exp(0.7978846 * (v + 0.044715 * (v * v * v)))); }
+        case 3u: { return v * sigmoid(1.702 * v); }
+        default: { return v; }
+    }
+}
+
+fn write(row: u32, col: u32, dot: f32) {
+    if (row < params.m && col < params.n) {
+        y[row * params.n + col] = to_storage(activate(dot + f32(b[col])));
+    }
+}
+
+// acc + v * transpose(t), one multiply-add after the other.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
+// Adds the products of four rows with four columns, all vectors along k.
+fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, cols: mat4x4<f32>) {
+    let t = transpose(cols);
+    (*acc)[0] = multiply_add((*acc)[0], rows[0], t);
+    (*acc)[1] = multiply_add((*acc)[1], rows[1], t);
+    (*acc)[2] = multiply_add((*acc)[2], rows[2], t);
+    (*acc)[3] = multiply_add((*acc)[3], rows[3], t);
+}
+
+// Four rows `down` apart by four columns `across` apart.
+fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(row, col + c * across, acc[0][c]);
+        write(row + down, col + c * across, acc[1][c]);
+        write(row + 2u * down, col + c * across, acc[2][c]);
+        write(row + 3u * down, col + c * across, acc[3][c]);
+    }
+}
+
+// Rows and columns beyond the matrix load the last one and are not stored.
+fn row4(row: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(x4[min(row, params.m - 1u) * (params.k / 4u) + q]);
+}
+
+fn col4(col: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(w4[min(col, params.n - 1u) * (params.k / 4u) + q]);
+}
+
+fn rows4(row: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(row4(row, q), row4(row + 1u, q), row4(row + 2u, q), row4(row + 3u, q));
+}
+
+fn cols4(col: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        col4(col, q), col4(col + WG, q), col4(col + 2u * WG, q), col4(col + 3u * WG, q));
+}
+
+// Eight consecutive rows and eight columns WG apart for each invocation.
+@compute @workgroup_size(WG)
+fn register(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 8u;
+    let col = wid.x * 8u * WG + lane;
+    var acc00: mat4x4<f32>;
+    var acc01: mat4x4<f32>;
+    var acc10: mat4x4<f32>;
+    var acc11: mat4x4<f32>;
+    for (var q = 0u; q < params.k / 4u; q++) {
+        let upper = rows4(row, q);
+        let lower = rows4(row + 4u, q);
+        let left = cols4(col, q);
+        let right = cols4(col + 4u * WG, q);
+        add_products(&acc00, upper, left);
+        add_products(&acc01, upper, right);
+        add_products(&acc10, lower, left);
+        add_products(&acc11, lower, right);
+    }
+    write_block(row, 1u, col, WG, acc00);
+    write_block(row, 1u, col + 4u * WG, WG, acc01);
+    write_block(row + 4u, 1u, col, WG, acc10);
+    write_block(row + 4u, 1u, col + 4u * WG, WG, acc11);
+}
+
+// The vectors of row4 and col4 from scalars, zero beyond the row.
+fn row_any(row: u32, q: u32) -> vec4<f32> {
+    let base = min(row, params.m - 1u) * params.k;
+    var v = vec4<f32>();
+    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = f32(x[base + i]); }
+    return v;
+}
+
+fn col_any(col: u32, q: u32) -> vec4<f32> {
+    let base = min(col, params.n - 1u) * params.k;
+    var v = vec4<f32>();
+    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = f32(w[base + i]); }
+    return v;
+}
+
+// Four rows and four columns for each invocation, because scalar loads dominate.
+@compute @workgroup_size(WG)
+fn register_any(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = wid.y * 4u;
+    let col = wid.x * 4u * WG + lane;
+    var acc: mat4x4<f32>;
+    for (var q = 0u; q < (params.k + 3u) / 4u; q++) {
+        let rows = mat4x4<f32>(
+            row_any(row, q), row_any(row + 1u, q), row_any(row + 2u, q), row_any(row + 3u, q));
+        add_products(&acc, rows, mat4x4<f32>(
+            col_any(col, q), col_any(col + WG, q),
+            col_any(col + 2u * WG, q), col_any(col + 3u * WG, q)));
+    }
+    write_block(row, 1u, col, WG, acc);
+}
+
+// 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart. Five vec4 a row instead of four keep eight neighbouring columns on different banks.
+var<workgroup> x_tile: array<vec4<f32>, 320>;
+var<workgroup> w_tile: array<vec4<f32>, 320>;
+
+fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
+    for (var q = 0u; q < 4u; q++) {
+        let r = lane / 16u * 5u + q;
+        let c = lane % 16u * 5u + q;
+        add_products(acc,
+            mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
+            mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+    }
+}
+
+@compute @workgroup_size(256)
+fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = lane / 4u * 5u + lane % 4u;
+    var acc: mat4x4<f32>;
+    for (var first = 0u; first < params.k / 4u; first += 4u) {
+        let q = min(first + lane % 4u, params.k / 4u - 1u);
+        let inside = first + lane % 4u < params.k / 4u;
+        x_tile[at] = select(vec4<f32>(), row4(wid.y * 64u + lane / 4u, q), inside);
+        w_tile[at] = select(vec4<f32>(), col4(wid.x * 64u + lane / 4u, q), inside);
+        workgroupBarrier();
+        add_tile(&acc, lane);
+        workgroupBarrier();
+    }
+    write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
+
+@compute @workgroup_size(256)
+fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = lane / 4u * 5u + lane % 4u;
+    var acc: mat4x4<f32>;
+    for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
+        x_tile[at] = row_any(wid.y * 64u + lane / 4u, first + lane % 4u);
+        w_tile[at] = col_any(wid.x * 64u + lane / 4u, first + lane % 4u);
+        workgroupBarrier();
+        add_tile(&acc, lane);
+        workgroupBarrier();
+    }
+    write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}

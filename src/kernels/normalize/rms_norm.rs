@@ -1,0 +1,72 @@
+//! Root-mean-square normalisation over rows (arXiv 1910.07467).
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::rows;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params};
+use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &RmsNorm;
+
+struct RmsNorm;
+
+/// Epsilon of the Llama language towers that fused models sit on.
+const EPS: f32 = 1e-5;
+
+impl Kernel for RmsNorm {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "scale each row to unit root mean square, then by a learned gain",
+            difficulties: &[1],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: rows::VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        rows::shapes(preset)
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (r, d) = (shape["r"], shape["d"]);
+        Inputs {
+            params: Params::new().size("rows", r).size("d", d).real("eps", EPS),
+            tensors: vec![generator.data("x", &[r, d]), generator.weight("g", &[d], 1.0)],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        rows::launch(shape["r"], shape["d"], dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (r, d) = (shape["r"], shape["d"]);
+        Work::new(4 * r * d, dtype.bytes() * (2 * r * d + d))
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        rms_norm(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        rms_norm(problem, rows)
+    }
+}
+
+fn rms_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (r, d) = (problem.shape["r"], problem.shape["d"]);
+    let x = problem.inputs.float::<Ix2>("x");
+    let g = problem.inputs.float::<Ix1>("g");
+    let depth = rows::depth(d, problem.variant);
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, r, d, |row, mut y| {
+        let values: Vec<S> = x.row(row).iter().map(|&x| exact(x)).collect();
+        let squares = S::sum(values.iter().map(|&x| x * x), depth);
+        let scale = (squares / S::exact(d as f64) + exact(EPS)).rsqrt();
+        for i in 0..d {
+            y[i] = (values[i] * scale * exact(g[i])).store(problem.dtype.storage());
+        }
+    })]
+}

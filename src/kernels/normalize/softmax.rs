@@ -1,0 +1,101 @@
+//! Softmax over rows with a valid length per row.
+
+use ndarray::{Array2, Ix2};
+
+use super::rows;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &Softmax;
+
+struct Softmax;
+
+impl Kernel for Softmax {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "turn each row's valid part into probabilities, zero beyond its length",
+            difficulties: &[1, 2],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: rows::VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        let of = |(r, n)| Shape::new(&[("r", r), ("n", n)]);
+        match preset {
+            Preset::Smoke => {
+                let full = [(1, 1), (3, 5), (5, 33), (2, 1025), (2, 1500), (0, 8), (65_537, 5)];
+                let tails = [(4, 1), (7, 31), (9, 65), (6, 257), (3, 1023)];
+                let tails = tails.map(|size| of(size).tag("tail"));
+                full.map(of).into_iter().chain(tails).collect()
+            }
+            Preset::Models => vec![
+                // Ten alignment heads of 448 tokens over 1,500 audio frames.
+                of((4_480, 1_500)).from("Whisper-large-v3 alignment heads"),
+                of((384, 257)).from("BLIP-2 Q-Former"),
+                of((6_000, 500)).from("MulT MOSEI text from audio"),
+            ],
+            Preset::Sweep => rows::sweep().into_iter().map(of).collect(),
+        }
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (r, n) = (shape["r"], shape["n"]);
+        let len = lengths(shape);
+        let x = generator.data("x", &[r, n]);
+        let x = x.with_garbage(|index| index % n >= len[index / n] as usize);
+        Inputs {
+            params: Params::new().size("rows", r).size("n", n),
+            tensors: vec![x, Tensor::words("len", &[r], len)],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        rows::launch(shape["r"], shape["n"], dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (r, n) = (shape["r"], shape["n"]);
+        let valid = lengths(shape).iter().map(|&len| len as usize).sum::<usize>();
+        Work::new(4 * valid, dtype.bytes() * (valid + r * n) + 4 * r)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        softmax(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        softmax(problem, rows)
+    }
+}
+
+/// Whole rows, or with the tag `tail` every kind of row in turn: empty, one element, half, all but
+/// one, whole.
+fn lengths(shape: &Shape) -> Vec<u32> {
+    let n = shape["n"];
+    let kinds = match shape.option() {
+        Some("tail") => [0, n.min(1), n / 2, n - 1, n],
+        _ => [n; 5],
+    };
+    (0..shape["r"]).map(|row| kinds[row % kinds.len()] as u32).collect()
+}
+
+fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (r, n) = (problem.shape["r"], problem.shape["n"]);
+    let x = problem.inputs.float::<Ix2>("x");
+    let len = problem.inputs.words("len");
+    let depth = rows::depth(n, problem.variant);
+    vec![by_rows(rows, r, n, |row, mut y| {
+        let valid = len[row] as usize;
+        let values: Vec<S> =
+            x.row(row).iter().take(valid).map(|&x| S::exact(f64::from(x))).collect();
+        let Some(peak) = values.iter().copied().reduce(S::max) else { return };
+        let weights: Vec<S> = values.iter().map(|&x| (x - peak).exp()).collect();
+        let total = S::sum(weights.iter().copied(), depth);
+        for i in 0..valid {
+            y[i] = (weights[i] / total).store(problem.dtype.storage());
+        }
+    })]
+}

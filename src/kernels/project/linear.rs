@@ -1,0 +1,150 @@
+//! Linear layer with optional GELU: every projection of a modality into the shared space.
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use crate::accuracy::functions::{gelu_erf, gelu_quick, gelu_tanh};
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params};
+use crate::kernel::{
+    Buffer, Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &Linear;
+
+struct Linear;
+
+const VARIANTS: &[Variant] = &[
+    // No barrier. Eight invocations fill one vector unit of a CPU adapter.
+    Variant::new("register", &[("WG", 8.0)]),
+    Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
+];
+
+impl Kernel for Linear {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "project rows by a weight matrix and bias, with an optional GELU",
+            difficulties: &[1, 5],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        match preset {
+            Preset::Smoke => smoke(),
+            Preset::Models => models(),
+            Preset::Sweep => {
+                let square = [128, 256, 512, 1024, 2048, 4096].map(|n| of(n, n, n));
+                let skinny = [1, 4, 16, 64, 256].map(|m| of(m, 4096, 4096));
+                square.into_iter().chain(skinny).collect()
+            }
+        }
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        // Keeps the outputs of the size of the inputs, as trained weights do.
+        let scale = (k.max(1) as f32).sqrt().recip();
+        Inputs {
+            params: Params::new().size("m", m).size("n", n).size("k", k),
+            tensors: vec![
+                generator.data("x", &[m, k]),
+                generator.weight("w", &[n, k], scale),
+                generator.weight("b", &[n], 1.0),
+            ],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let vectors = k > 0 && k.is_multiple_of(4);
+        let (entry, rows, cols) = match (variant.name, vectors) {
+            ("register", true) => ("register", 8, 8 * variant.constant("WG")),
+            ("register", false) => ("register_any", 4, 4 * variant.constant("WG")),
+            (_, true) => ("tiled", 64, 64),
+            (_, false) => ("tiled_any", 64, 64),
+        };
+        let grid = [n.div_ceil(cols) as u32, m.div_ceil(rows) as u32, 1];
+        let mut launch = Launch::single(Buffer::new("y", dtype.storage(), m, n), grid);
+        launch.dispatches[0].entry = entry;
+        launch.with_constant("ACTIVATION", activation(shape))
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let bias = if shape.option().is_some() { 10 } else { 1 };
+        Work::new(m * n * (2 * k + bias), dtype.bytes() * (m * k + n * k + m * n + n))
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        linear(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        linear(problem, rows)
+    }
+}
+
+fn of(m: usize, n: usize, k: usize) -> Shape {
+    Shape::new(&[("m", m), ("n", n), ("k", k)])
+}
+
+fn smoke() -> Vec<Shape> {
+    let sizes = [(1, 1, 1), (1, 30, 35), (7, 30, 74), (17, 31, 33), (33, 65, 129), (64, 64, 64)];
+    let more = [(50, 30, 300), (5, 3, 1), (8, 8, 0), (0, 8, 8), (65, 129, 20), (3, 257, 770)];
+    let plain = sizes.into_iter().chain(more).map(|(m, n, k)| of(m, n, k));
+    let activated = ["gelu", "gelu_tanh", "gelu_quick"]
+        .into_iter()
+        .flat_map(|tag| [of(17, 31, 33).tag(tag), of(9, 65, 64).tag(tag), of(8, 8, 0).tag(tag)]);
+    plain.chain(activated).collect()
+}
+
+fn models() -> Vec<Shape> {
+    // Vision, text, audio and thermal, IMU, depth.
+    let heads = [1280, 1024, 768, 512, 384]
+        .map(|k| of(1024, 1024, k).from("ImageBind-huge heads, batch 1024"));
+    let one_each = vec![
+        of(257, 1536, 1408).from("BLIP-2 Q-Former keys and values"),
+        of(32, 768, 768).from("BLIP-2 Q-Former queries"),
+        of(577, 768, 1024).from("CLIP ViT-L/14-336 image"),
+        of(77, 768, 768).from("CLIP ViT-L/14-336 text"),
+        of(576, 4096, 1024).tag("gelu").from("LLaVA-1.5-7B"),
+        of(576, 4096, 4096).from("LLaVA-1.5-7B"),
+        of(1, 1024, 1280).from("ImageBind-huge vision head"),
+        of(9_000, 30, 35).from("MulT MOSEI vision"),
+        of(12_000, 30, 74).from("MulT MOSEI audio"),
+    ];
+    one_each.into_iter().chain(heads).collect()
+}
+
+/// The override constant of `linear.wgsl`.
+fn activation(shape: &Shape) -> f64 {
+    match shape.option() {
+        Some("gelu") => 1.0,
+        Some("gelu_tanh") => 2.0,
+        Some("gelu_quick") => 3.0,
+        _ => 0.0,
+    }
+}
+
+fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (m, n, k) = (problem.shape["m"], problem.shape["n"], problem.shape["k"]);
+    let x = problem.inputs.float::<Ix2>("x");
+    let w = problem.inputs.float::<Ix2>("w");
+    let b = problem.inputs.float::<Ix1>("b");
+    let exact = |value: f32| S::exact(f64::from(value));
+    let activate = match problem.shape.option() {
+        Some("gelu") => gelu_erf,
+        Some("gelu_tanh") => gelu_tanh,
+        Some("gelu_quick") => gelu_quick,
+        _ => |value| value,
+    };
+    vec![by_rows(rows, m, n, |row, mut y| {
+        for col in 0..n {
+            // One invocation adds all k products, in whatever order its compiler likes.
+            let dot = S::sum((0..k).map(|i| exact(x[[row, i]]) * exact(w[[col, i]])), k);
+            y[col] = activate(dot + exact(b[col])).store(problem.dtype.storage());
+        }
+    })]
+}

@@ -1,0 +1,185 @@
+//! `src/kernels/mod.rs` lists what is on disk: rewritten here, never edited by hand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const LIST: &str = "src/kernels/mod.rs";
+const COMMAND: &str = "cargo test --test registry";
+
+const HEADER: &str = "\
+//! The list of kernels. Written by `tests/registry.rs`; never edited by hand.
+
+use crate::kernel::Kernel;
+";
+
+const ENTRY: &str = "
+/// One kernel with the names and the WGSL text that its path gives it.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub family: &'static str,
+    pub name: &'static str,
+    pub kernel: &'static dyn Kernel,
+    pub wgsl: &'static str,
+}
+
+/// Every kernel, by family and name.
+#[rustfmt::skip]
+pub const ALL: &[Entry] = &[
+";
+
+/// One file of either tree: family, name and, for Rust, whether it declares a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Source {
+    family: String,
+    name: String,
+    is_kernel: bool,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The names in a folder, sorted.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let read = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<_> = read.map(|entry| entry.expect("readable folder").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn text(path: &Path, part: fn(&Path) -> Option<&std::ffi::OsStr>) -> String {
+    part(path).and_then(|name| name.to_str()).unwrap_or_default().to_owned()
+}
+
+/// Every file two levels down; anything that is not `FAMILY/NAME.extension` is a complaint.
+fn scan(tree: &Path, extension: &str, complaints: &mut Vec<String>) -> Vec<Source> {
+    let mut found = Vec::new();
+    for family in entries(tree) {
+        if !family.is_dir() {
+            if !family.ends_with(LIST) {
+                complaints.push(format!("{} is not in a family's folder", family.display()));
+            }
+            continue;
+        }
+        for file in entries(&family) {
+            if text(&file, Path::extension) != extension {
+                complaints.push(format!("{} is not a .{extension} file", file.display()));
+                continue;
+            }
+            let content = fs::read_to_string(&file).expect("readable text");
+            found.push(Source {
+                family: text(&family, Path::file_name),
+                name: text(&file, Path::file_stem),
+                is_kernel: extension == "wgsl" || content.contains("pub const KERNEL"),
+            });
+        }
+    }
+    found
+}
+
+/// What is wrong with the pairing and the names.
+fn complaints(shaders: &[Source], modules: &[Source]) -> Vec<String> {
+    let mut found = Vec::new();
+    for shader in shaders.iter().filter(|shader| !modules.contains(shader)) {
+        let Source { family, name, .. } = shader;
+        found.push(format!("{family}/{name}.wgsl has no Rust file with a KERNEL"));
+    }
+    for module in modules.iter().filter(|module| module.is_kernel && !shaders.contains(module)) {
+        found.push(format!("{}/{}.rs has no WGSL file", module.family, module.name));
+    }
+    let mut families = BTreeMap::<&str, &str>::new();
+    for Source { family, name, .. } in shaders {
+        for word in [family, name] {
+            let snake = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if !word.chars().all(snake) || !word.starts_with(|c: char| c.is_ascii_lowercase()) {
+                found.push(format!("{word} is not snake_case"));
+            }
+        }
+        if let Some(other) = families.insert(name, family) {
+            found.push(format!("{name} is in {other} and in {family}"));
+        }
+    }
+    found
+}
+
+/// The text of the list.
+fn generate(modules: &[Source]) -> String {
+    let mut families = BTreeMap::<&str, Vec<&Source>>::new();
+    for module in modules {
+        families.entry(&module.family).or_default().push(module);
+    }
+    let mut out = HEADER.to_owned();
+    for (family, members) in &families {
+        write!(out, "\npub mod {family} {{\n").expect("writing to a string");
+        for Source { name, is_kernel, .. } in members {
+            let visibility = if *is_kernel { "pub " } else { "" };
+            writeln!(out, "    {visibility}mod {name};").expect("writing to a string");
+        }
+        out.push_str("}\n");
+    }
+    out.push_str(ENTRY);
+    for Source { family, name, .. } in modules.iter().filter(|module| module.is_kernel) {
+        write!(
+            out,
+            "    Entry {{\n        family: \"{family}\",\n        name: \"{name}\",\n        \
+             kernel: {family}::{name}::KERNEL,\n        \
+             wgsl: include_str!(\"../../kernels/{family}/{name}.wgsl\"),\n    }},\n"
+        )
+        .expect("writing to a string");
+    }
+    out.push_str("];\n");
+    out
+}
+
+#[test]
+fn the_list_matches_the_files() {
+    let mut wrong = Vec::new();
+    let shaders = scan(&root().join("kernels"), "wgsl", &mut wrong);
+    let modules = scan(&root().join("src/kernels"), "rs", &mut wrong);
+    wrong.extend(complaints(&shaders, &modules));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let expected = generate(&modules);
+    let list = root().join(LIST);
+    if fs::read_to_string(&list).unwrap_or_default() == expected {
+        return;
+    }
+    if env::var_os("CI").is_some() {
+        panic!("{LIST} is out of date: run `{COMMAND}` and commit the result");
+    }
+    fs::write(&list, expected).expect("the list can be written");
+    panic!("{LIST} was out of date and has been rewritten: run again");
+}
+
+fn source(family: &str, name: &str, is_kernel: bool) -> Source {
+    Source { family: family.to_owned(), name: name.to_owned(), is_kernel }
+}
+
+#[test]
+fn a_kernel_without_its_partner_is_named() {
+    let (a, b) = (source("fuse", "a", true), source("fuse", "b", true));
+    assert_eq!(complaints(&[a.clone()], &[a.clone()]), [""; 0]);
+    assert!(complaints(&[a.clone(), b.clone()], &[a.clone()])[0].contains("fuse/b.wgsl"));
+    assert!(complaints(&[a.clone()], &[a.clone(), b])[0].contains("fuse/b.rs"));
+    let helper = source("fuse", "a", false);
+    assert!(complaints(&[a], &[helper])[0].contains("no Rust file with a KERNEL"));
+}
+
+#[test]
+fn names_are_snake_case_and_unique_over_families() {
+    let twice = [source("align", "a", true), source("fuse", "a", true)];
+    assert_eq!(complaints(&twice, &twice), ["a is in align and in fuse"]);
+    for name in ["Upper", "2d", "dash-ed"] {
+        let bad = [source("fuse", name, true)];
+        assert_eq!(complaints(&bad, &bad), [format!("{name} is not snake_case")]);
+    }
+}
+
+#[test]
+fn helpers_are_private_and_unlisted() {
+    let text = generate(&[source("fuse", "a", true), source("fuse", "shared", false)]);
+    assert!(text.contains("    pub mod a;\n    mod shared;\n"), "{text}");
+    assert!(text.contains("fuse::a::KERNEL") && !text.contains("fuse::shared"), "{text}");
+}
