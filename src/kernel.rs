@@ -38,6 +38,22 @@ pub trait Kernel: Sync {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>>;
 }
 
+/// One kernel with the names and the WGSL text that its path gives it.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub family: &'static str,
+    pub name: &'static str,
+    pub kernel: &'static dyn Kernel,
+    pub wgsl: &'static str,
+}
+
+impl Entry {
+    /// `FAMILY/NAME`, as in the folders `kernels/` and `src/kernels/`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.family, self.name)
+    }
+}
+
 /// The static description of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {

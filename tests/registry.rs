@@ -11,19 +11,10 @@ const COMMAND: &str = "cargo test --test registry";
 const HEADER: &str = "\
 //! The list of kernels. Written by `tests/registry.rs`; never edited by hand.
 
-use crate::kernel::Kernel;
+use crate::kernel::Entry;
 ";
 
 const ENTRY: &str = "
-/// One kernel with the names and the WGSL text that its path gives it.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    pub family: &'static str,
-    pub name: &'static str,
-    pub kernel: &'static dyn Kernel,
-    pub wgsl: &'static str,
-}
-
 /// Every kernel, by family and name.
 #[rustfmt::skip]
 pub const ALL: &[Entry] = &[

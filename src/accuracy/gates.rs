@@ -208,7 +208,12 @@ fn nonfinite(device: &[f64], origin: &[usize]) -> Option<String> {
     ))
 }
 
-fn describe_failure(gates: &[GateResult], device: &[f64], reference: &[Tracked]) -> Option<String> {
+fn describe_failure(
+    gates: &[GateResult],
+    device: &[f64],
+    reference: &[Tracked],
+    origin: &[usize],
+) -> Option<String> {
     let failed = gates.iter().find(|gate| !gate.passed)?;
     let at = match failed.gate {
         Gate::G0 => {

@@ -115,6 +115,15 @@ pub struct Target {
     /// wgpu's run-time checks in the shader: on, or off.
     #[arg(long, value_enum, default_value = "safe", env = "FUSEBENCH_CHECKS")]
     pub checks: ChecksArg,
+    /// Seconds without progress after which a worker counts as hung and is ended.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 30.0,
+        env = "FUSEBENCH_PATIENCE",
+        value_parser = positive_seconds
+    )]
+    pub patience: f64,
     /// Write the result file here; `-` is stdout. With several devices each gets its own file.
     #[arg(long, short, value_name = "FILE", env = "FUSEBENCH_OUTPUT")]
     pub output: Option<PathBuf>,

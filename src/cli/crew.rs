@@ -14,6 +14,7 @@ const MAX_LOSSES: u32 = 3;
 pub struct Crew {
     setup: Setup,
     verbose: bool,
+    patience_s: f64,
     worker: Option<Worker>,
     losses: u32,
     /// Kernels whose shader hung, with the cell that showed it.
@@ -22,8 +23,13 @@ pub struct Crew {
 
 impl Crew {
     /// Starts the first worker and learns what the device is.
-    pub fn muster(setup: Setup, verbose: bool) -> Result<(Self, Environment), Failure> {
-        let mut crew = Crew { setup, verbose, worker: None, losses: 0, hung: Vec::new() };
+    pub fn muster(
+        setup: Setup,
+        verbose: bool,
+        patience_s: f64,
+    ) -> Result<(Self, Environment), Failure> {
+        let hung = Vec::new();
+        let mut crew = Crew { setup, verbose, patience_s, worker: None, losses: 0, hung };
         let environment = crew.recruit()?;
         Ok((crew, environment))
     }
@@ -86,6 +92,7 @@ impl Crew {
             self.recruit()?;
         }
         let worker = self.worker.as_mut().expect("just recruited");
+        worker.be_patient_for(self.patience_s);
         worker.send(&Request::Cell(request));
         let (row, lost) = match worker.answer(stage) {
             Ok(Event::Row { row, lost }) => (*row, lost),

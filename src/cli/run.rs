@@ -133,7 +133,7 @@ impl Job<'_> {
             checks: self.target.checks.name().to_owned(),
             peaks: None,
         };
-        let (mut crew, mut environment) = Crew::muster(setup, self.global.verbose)?;
+        let (mut crew, mut environment) = Crew::muster(setup, self.global.verbose, self.target.patience)?;
         environment.started = jiff::Timestamp::now().to_string();
         environment.arguments = self.arguments.clone();
         environment.preset = self.selection.preset.clone();

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use super::interrupt;
 use crate::record::{Event, Request};
 
-/// Without a sign of life for this long, or ten times what was announced, a worker hangs.
-const SILENCE_MIN_S: f64 = 30.0;
+/// A worker may be silent for this many times what it announced.
 const SILENCE_FACTOR: f64 = 10.0;
+/// Starting a driver and measuring ceilings may take at least this long.
+pub const PATIENCE_MIN_S: f64 = 30.0;
 /// How often the user's Ctrl-C is looked for while a worker is busy.
 const TICK: Duration = Duration::from_millis(50);
 /// Lines of driver output kept for the message after a crash.
@@ -24,6 +25,8 @@ pub struct Worker {
     requests: Option<ChildStdin>,
     events: Receiver<Event>,
     chatter: Arc<Mutex<VecDeque<String>>>,
+    /// Seconds of silence after which the worker hangs.
+    patience_s: f64,
 }
 
 /// Why a worker gave no answer.
@@ -66,7 +69,12 @@ impl Worker {
         let stderr = child.stderr.take().expect("piped");
         listen_to_driver(stderr, verbose, Arc::clone(&chatter));
         let requests = child.stdin.take();
-        Ok(Worker { child, requests, events, chatter })
+        Ok(Worker { child, requests, events, chatter, patience_s: PATIENCE_MIN_S })
+    }
+
+    /// Sets how long the worker may be silent in the middle of a cell.
+    pub fn be_patient_for(&mut self, seconds: f64) {
+        self.patience_s = seconds;
     }
 
     /// Sends a request; a worker that is gone is noticed at the next answer.
@@ -80,7 +88,7 @@ impl Worker {
 
     /// The next event that is not a sign of life. `stage` hears those; Ctrl-C is passed on once.
     pub fn answer(&mut self, stage: &mut dyn FnMut(&str)) -> Result<Event, Loss> {
-        let mut patience = SILENCE_MIN_S;
+        let mut patience = self.patience_s;
         let mut last_sign = Instant::now();
         let mut doing = "starting".to_owned();
         let mut told = false;
@@ -88,7 +96,7 @@ impl Worker {
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Alive { stage: next, expect_s }) => {
                     last_sign = Instant::now();
-                    patience = SILENCE_MIN_S.max(SILENCE_FACTOR * expect_s);
+                    patience = self.patience_s.max(SILENCE_FACTOR * expect_s);
                     if next != doing {
                         stage(&next);
                         doing = next;

@@ -1,6 +1,6 @@
 //! The list of kernels. Written by `tests/registry.rs`; never edited by hand.
 
-use crate::kernel::Kernel;
+use crate::kernel::Entry;
 
 pub mod attend {
     pub mod cross_attention;
@@ -16,15 +16,6 @@ pub mod normalize {
 
 pub mod project {
     pub mod linear;
-}
-
-/// One kernel with the names and the WGSL text that its path gives it.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    pub family: &'static str,
-    pub name: &'static str,
-    pub kernel: &'static dyn Kernel,
-    pub wgsl: &'static str,
 }
 
 /// Every kernel, by family and name.

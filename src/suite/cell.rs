@@ -1,7 +1,7 @@
 //! Cells: kernel × variant × dtype × shape.
 
-use crate::kernel::{Buffer, Dtype, Elem, Launch, Preset, Shape, Variant, Work};
-use crate::kernels::{ALL, Entry};
+use crate::kernel::{Buffer, Dtype, Entry, Launch, Preset, Shape, Variant, Work};
+use crate::kernels::ALL;
 use crate::record;
 
 /// One thing to verify and time on a device.
@@ -82,15 +82,6 @@ impl Cell {
             compile_s: None,
             device_bytes: None,
         }
-    }
-
-    /// The precision whose arithmetic peak bounds this cell, as a peak names it.
-    pub fn arithmetic(&self) -> Dtype {
-        self.work().arithmetic
-    }
-
-    pub fn needs_f16(&self) -> bool {
-        self.dtype.storage() == Elem::F16
     }
 }
 

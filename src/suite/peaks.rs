@@ -8,14 +8,11 @@ use crate::kernels::ALL;
 use crate::measure::{self, launch_overhead};
 use crate::record;
 
-/// Working sets of the bandwidth curve, log2 of the bytes read.
+/// Working sets of the bandwidth curve, log2 of the bytes.
 const CURVE_LOG2_BYTES: [u32; 5] = [14, 17, 20, 23, 26];
-/// A probe repeats until two results agree this well…
-const AGREEMENT: f64 = 0.05;
-/// …or this well on a CPU driver, whose cores other programs share.
+/// On a CPU driver, whose cores other programs share, two readings agree when they are this close;
+/// elsewhere [`measure::agreed`] decides.
 const AGREEMENT_EMULATED: f64 = 0.20;
-/// …at most so many times.
-const REPEATS: usize = 4;
 /// Device time of one probe reading: long enough for a clock tick of a millisecond to vanish.
 const SPAN_S: f64 = 0.020;
 /// Dispatches in one pass for the launch-overhead line.
@@ -29,12 +26,13 @@ pub fn measure(session: &Session) -> Result<Vec<record::Peak>, GpuError> {
     let mut peaks = Vec::new();
     for probe in ["copy", "read"] {
         for log2 in CURVE_LOG2_BYTES {
-            let shape = Shape::new(&[("n", 1 << log2)]);
-            let Some(rate) = best(session, probe, Dtype::F32, &shape, |work| work.bytes)? else {
-                continue;
-            };
-            let footprint = if probe == "copy" { 2 << log2 } else { 1_u64 << log2 };
-            peaks.push(peak(probe, Dtype::F32, "bytes_per_s", rate, Some(footprint as f64)));
+            let footprint = 1_usize << log2;
+            // A copy keeps half of its working set on either side.
+            let n = if probe == "copy" { footprint / 2 } else { footprint };
+            let shape = Shape::new(&[("n", n)]);
+            if let Some(rate) = best(session, probe, Dtype::F32, &shape, |work| work.bytes)? {
+                peaks.push(peak(probe, Dtype::F32, "bytes_per_s", rate, Some(footprint as f64)));
+            }
         }
     }
     let shape = Shape::new(&[("n", FMA_THREADS), ("t", FMA_TRIPS)]);
@@ -101,20 +99,26 @@ fn settled_time(session: &Session, cell: &Cell) -> Result<Option<f64>, GpuError>
         return Ok(None);
     }
     let prepared = session.prepare(cell)?;
-    let emulated = session.gpu().report.emulated;
-    let agreement = if emulated { AGREEMENT_EMULATED } else { AGREEMENT };
     let time = |batch| session.time(&prepared, batch);
     let once = time(1)?.min(time(1)?).max(1e-9);
     let batch = ((SPAN_S / once).ceil() as u32).clamp(1, 1000);
-    let mut readings: Vec<f64> = Vec::new();
-    for _ in 0..REPEATS {
-        readings.push(time(batch)?.min(time(batch)?));
-        readings.sort_by(f64::total_cmp);
-        if readings.len() > 1 && readings[1] <= readings[0] * (1.0 + agreement) {
-            return Ok(Some(readings[0]));
+    let mut rates: Vec<f64> = Vec::new();
+    for _ in 0..measure::PROBE_REPEATS {
+        rates.push(1.0 / time(batch)?.min(time(batch)?));
+        if let Some(rate) = agreed(&rates, session.gpu().report.emulated) {
+            return Ok(Some(1.0 / rate));
         }
     }
     Ok(None)
+}
+
+fn agreed(rates: &[f64], emulated: bool) -> Option<f64> {
+    let close = || {
+        let best = rates.iter().copied().fold(0.0, f64::max);
+        let near = rates.iter().filter(|&&rate| rate >= best * (1.0 - AGREEMENT_EMULATED));
+        (near.count() > 1).then_some(best)
+    };
+    if emulated { close() } else { measure::agreed(rates) }
 }
 
 /// Seconds per dispatch of an empty kernel inside one pass.
@@ -130,16 +134,17 @@ fn launch_slope(session: &Session) -> Result<Option<f64>, GpuError> {
         points.push(once()?);
         points.push(once()?);
     }
-    let (slope, _) = launch_overhead(&points);
-    Ok((slope > 0.0).then_some(slope))
+    Ok(launch_overhead(&points).map(|(slope, _)| slope).filter(|&slope| slope > 0.0))
 }
 
 /// The recorded peaks in the form rates are scored against.
 pub fn ceilings(peaks: &[record::Peak]) -> measure::Peaks {
     let mut ceilings = measure::Peaks::default();
+    let (mut copy, mut read) = (Vec::new(), Vec::new());
     for peak in peaks {
         match (peak.unit.as_str(), peak.bytes) {
-            ("bytes_per_s", Some(bytes)) => ceilings.bandwidth.push((bytes, peak.value)),
+            ("bytes_per_s", Some(bytes)) if peak.probe == "copy" => copy.push((bytes, peak.value)),
+            ("bytes_per_s", Some(bytes)) => read.push((bytes, peak.value)),
             ("flops_per_s", _) => {
                 ceilings.flops.extend(Dtype::parse(&peak.dtype).map(|dtype| (dtype, peak.value)));
             }
@@ -147,5 +152,6 @@ pub fn ceilings(peaks: &[record::Peak]) -> measure::Peaks {
             _ => {}
         }
     }
+    ceilings.bandwidth = measure::Peaks::curve(&copy, &read);
     ceilings
 }

@@ -151,8 +151,13 @@ impl Session {
         self.ceilings = peaks::ceilings(peaks);
     }
 
+    /// Whether the device has what the cell needs.
+    pub fn supports(&self, cell: &Cell) -> bool {
+        self.unsupported(cell).is_none()
+    }
+
     /// Compiles a cell and uploads its timed data, without verifying anything.
-    pub(super) fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
+    pub fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len())?;
         let set = self.gpu.allocate(&program, &inputs, &cell.launch())?;
@@ -165,7 +170,7 @@ impl Session {
     }
 
     /// Seconds per dispatch in one pass of `batch`.
-    pub(super) fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
+    pub fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
         let reading = self.clocks.time(&self.gpu, &prepared.program, &prepared.set, batch)?;
         Ok(reading.device_s.filter(|&s| s > 0.0).unwrap_or(reading.wall_s) / f64::from(batch))
     }
@@ -273,12 +278,14 @@ impl Session {
         })
     }
 
+    fn unsupported(&self, cell: &Cell) -> Option<String> {
+        let missing = self.gpu.missing(cell.dtype, cell.variant.needs);
+        missing.map(|need| format!("needs {need}")).or_else(|| (cell.variant.refuses)(&cell.shape))
+    }
+
     /// What keeps a cell from being tried at all; otherwise its ideal time.
     fn refuse(&self, cell: &Cell, task: &Task) -> Result<f64, CellError> {
-        if let Some(need) = self.gpu.missing(cell.dtype, cell.variant.needs) {
-            return Err(CellError::new(Status::Unsupported, format!("needs {need}")));
-        }
-        if let Some(reason) = (cell.variant.refuses)(&cell.shape) {
+        if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes).unwrap_or(0.0);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::kernels::{ALL, Entry};
+use crate::kernel::Entry;
+use crate::kernels::ALL;
 use crate::record::fnv1a;
 
 /// The embedded shaders, some of them replaced.
