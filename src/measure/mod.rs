@@ -1,12 +1,20 @@
 //! How a time comes about: the measuring protocol, its statistics and the ceilings it is held to.
-//! Pure: no device, no clock, no files; what is timed comes through a trait.
+//! Pure: no device, no clock, no files; what is timed comes through [`Target`].
 
+pub mod canary;
 pub mod plan;
-mod roofline;
+mod protocol;
+pub mod roofline;
+mod series;
 pub mod stats;
+mod stop;
+mod summary;
+mod target;
+mod timing;
+mod warm_up;
 
 pub use plan::Plan;
-pub use roofline::{
-    Bound, PROBE_AGREEMENT, PROBE_REPEATS, Peaks, Rates, Score, agreed, launch_overhead, rates,
-    score,
-};
+pub use protocol::measure;
+pub use roofline::{Bound, Peaks, Rates, Score, launch_overhead, rates, score};
+pub use target::{Context, Reading, Target};
+pub use timing::{Stopped, StoppedBy, TimerKind, Timing};

@@ -203,7 +203,7 @@ pub(super) fn floor_hot(emulated: bool) -> usize {
 /// Time limit of the next cell: an even share of what remains of the run.
 pub fn cell_limit_s(remaining_s: f64, remaining_cells: usize) -> f64 {
     let share_s = remaining_s / remaining_cells.max(1) as f64;
-    share_s.min(CELL_LIMIT_S).max(CELL_LIMIT_FLOOR_S)
+    share_s.clamp(CELL_LIMIT_FLOOR_S, CELL_LIMIT_S)
 }
 
 /// Parts into which the grid of one dispatch is cut so that none upsets a watchdog.
