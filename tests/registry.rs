@@ -150,12 +150,13 @@ fn source(family: &str, name: &str, is_kernel: bool) -> Source {
 
 #[test]
 fn a_kernel_without_its_partner_is_named() {
-    let (a, b) = (source("fuse", "a", true), source("fuse", "b", true));
-    assert_eq!(complaints(&[a.clone()], &[a.clone()]), [""; 0]);
-    assert!(complaints(&[a.clone(), b.clone()], &[a.clone()])[0].contains("fuse/b.wgsl"));
-    assert!(complaints(&[a.clone()], &[a.clone(), b])[0].contains("fuse/b.rs"));
+    let (one, two) = (&[source("fuse", "a", true)], &[source("fuse", "b", true)]);
+    let both = [one[0].clone(), two[0].clone()];
+    assert_eq!(complaints(one, one), [""; 0]);
+    assert!(complaints(&both, one)[0].contains("fuse/b.wgsl"));
+    assert!(complaints(one, &both)[0].contains("fuse/b.rs"));
     let helper = source("fuse", "a", false);
-    assert!(complaints(&[a], &[helper])[0].contains("no Rust file with a KERNEL"));
+    assert!(complaints(one, &[helper])[0].contains("no Rust file with a KERNEL"));
 }
 
 #[test]

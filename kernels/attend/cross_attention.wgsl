@@ -176,9 +176,9 @@ fn flash(
     var peak = LOWEST;
     var total = 0.0;
     for (var key = 0u; key < valid; key++) {
-        let from = key_base(b, key, h);
+        let start = key_base(b, key, h);
         var products = 0.0;
-        for (var c = 0u; c < QUADS; c++) { products += dot(query[c], quad_k(from, 4u * c)); }
+        for (var c = 0u; c < QUADS; c++) { products += dot(query[c], quad_k(start, 4u * c)); }
         let score = products * params.scale;
         if (score > peak) {
             let shrink = exp(peak - score);
@@ -188,7 +188,7 @@ fn flash(
         }
         let weight = exp(score - peak);
         total += weight;
-        for (var c = 0u; c < QUADS; c++) { sums[c] += weight * quad_v(from, 4u * c); }
+        for (var c = 0u; c < QUADS; c++) { sums[c] += weight * quad_v(start, 4u * c); }
     }
     let divisor = select(total, 1.0, valid == 0u);
     for (var c = 0u; c < QUADS; c++) {

@@ -98,7 +98,7 @@ fn cols4(col: u32, q: u32) -> mat4x4<f32> {
 
 // Eight consecutive rows and eight columns WG apart for each invocation.
 @compute @workgroup_size(WG)
-fn register(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = wid.y * 8u;
     let col = wid.x * 8u * WG + lane;
     var acc00: mat4x4<f32>;
@@ -138,7 +138,7 @@ fn col_any(col: u32, q: u32) -> vec4<f32> {
 
 // Four rows and four columns for each invocation, because scalar loads dominate.
 @compute @workgroup_size(WG)
-fn register_any(
+fn registers_any(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {

@@ -7,11 +7,25 @@ pub mod attend {
     mod pairs;
 }
 
+pub mod fuse {
+    pub mod gated_fusion;
+    mod modalities;
+    pub mod weighted_sum;
+}
+
 pub mod normalize {
     pub mod layer_norm;
     pub mod rms_norm;
     mod rows;
     pub mod softmax;
+}
+
+pub mod probe {
+    pub mod copy;
+    pub mod fma;
+    pub mod launch_overhead;
+    mod memory;
+    pub mod read;
 }
 
 pub mod project {
@@ -26,6 +40,18 @@ pub const ALL: &[Entry] = &[
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "gated_fusion",
+        kernel: fuse::gated_fusion::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/gated_fusion.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "weighted_sum",
+        kernel: fuse::weighted_sum::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/weighted_sum.wgsl"),
     },
     Entry {
         family: "normalize",
@@ -44,6 +70,30 @@ pub const ALL: &[Entry] = &[
         name: "softmax",
         kernel: normalize::softmax::KERNEL,
         wgsl: include_str!("../../kernels/normalize/softmax.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "copy",
+        kernel: probe::copy::KERNEL,
+        wgsl: include_str!("../../kernels/probe/copy.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "fma",
+        kernel: probe::fma::KERNEL,
+        wgsl: include_str!("../../kernels/probe/fma.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "launch_overhead",
+        kernel: probe::launch_overhead::KERNEL,
+        wgsl: include_str!("../../kernels/probe/launch_overhead.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "read",
+        kernel: probe::read::KERNEL,
+        wgsl: include_str!("../../kernels/probe/read.wgsl"),
     },
     Entry {
         family: "project",

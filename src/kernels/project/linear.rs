@@ -60,8 +60,8 @@ impl Kernel for Linear {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let vectors = k > 0 && k.is_multiple_of(4);
         let (entry, rows, cols) = match (variant.name, vectors) {
-            ("register", true) => ("register", 8, 8 * variant.constant("WG")),
-            ("register", false) => ("register_any", 4, 4 * variant.constant("WG")),
+            ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
+            ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             (_, true) => ("tiled", 64, 64),
             (_, false) => ("tiled_any", 64, 64),
         };

@@ -1,0 +1,77 @@
+//! The gated multimodal unit (arXiv 1702.01992) on pre-activations.
+
+use ndarray::{Array2, Ix3};
+
+use super::modalities;
+use crate::accuracy::functions::{sigmoid, tanh};
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &GatedFusion;
+
+struct GatedFusion;
+
+impl Kernel for GatedFusion {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "add modalities, each squashed by tanh and scaled by its own sigmoid gate",
+            difficulties: &[2],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: modalities::VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        modalities::shapes(preset)
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
+        let present = modalities::presence(shape);
+        let absent = |index: usize| modalities::is_absent(shape, &present, index);
+        Inputs {
+            params: Params::new().size("modalities", m).size("batch", b).size("d", d),
+            tensors: vec![
+                generator.data("u", &[m, b, d]).with_garbage(absent),
+                generator.data("v", &[m, b, d]).with_garbage(absent),
+                Tensor::words("present", &[b], present.clone()),
+            ],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        modalities::launch(shape, dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
+        Work::new(10 * m * b * d, dtype.bytes() * (2 * m + 1) * b * d + 4 * b)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        gated_fusion(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        gated_fusion(problem, rows)
+    }
+}
+
+fn gated_fusion<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (b, d) = (problem.shape["b"], problem.shape["d"]);
+    let u = problem.inputs.float::<Ix3>("u");
+    let v = problem.inputs.float::<Ix3>("v");
+    let present = problem.inputs.words("present");
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, b, d, |row, mut y| {
+        let members = modalities::members(present[row]);
+        for i in 0..d {
+            let terms = members
+                .iter()
+                .map(|&m| sigmoid(exact(v[[m, row, i]])) * tanh(exact(u[[m, row, i]])));
+            y[i] = S::sum(terms, members.len()).store(problem.dtype.storage());
+        }
+    })]
+}

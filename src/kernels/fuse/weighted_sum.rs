@@ -1,0 +1,79 @@
+//! Weighted fusion whose weights renormalise over the modalities that are present.
+
+use ndarray::{Array2, Ix1, Ix3};
+
+use super::modalities;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &WeightedSum;
+
+struct WeightedSum;
+
+impl Kernel for WeightedSum {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "add modalities with softmax weights over those present in each sample",
+            difficulties: &[2],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: modalities::VARIANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        modalities::shapes(preset)
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
+        let present = modalities::presence(shape);
+        let x = generator.data("x", &[m, b, d]);
+        Inputs {
+            params: Params::new().size("modalities", m).size("batch", b).size("d", d),
+            tensors: vec![
+                x.with_garbage(|index| modalities::is_absent(shape, &present, index)),
+                generator.weight("a", &[m], 1.0),
+                Tensor::words("present", &[b], present),
+            ],
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        modalities::launch(shape, dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
+        Work::new((2 * m - 1) * b * d, dtype.bytes() * ((m + 1) * b * d + m) + 4 * b)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        weighted_sum(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        weighted_sum(problem, rows)
+    }
+}
+
+fn weighted_sum<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (b, d) = (problem.shape["b"], problem.shape["d"]);
+    let x = problem.inputs.float::<Ix3>("x");
+    let a = problem.inputs.float::<Ix1>("a");
+    let present = problem.inputs.words("present");
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, b, d, |row, mut y| {
+        let members = modalities::members(present[row]);
+        let logits: Vec<S> = members.iter().map(|&m| exact(a[m])).collect();
+        let Some(peak) = logits.iter().copied().reduce(S::max) else { return };
+        let exps: Vec<S> = logits.iter().map(|&logit| (logit - peak).exp()).collect();
+        let total = S::sum(exps.iter().copied(), members.len());
+        let weights: Vec<S> = exps.iter().map(|&e| e / total).collect();
+        for i in 0..d {
+            let terms = members.iter().zip(&weights).map(|(&m, &w)| w * exact(x[[m, row, i]]));
+            y[i] = S::sum(terms, members.len()).store(problem.dtype.storage());
+        }
+    })]
+}

@@ -1,0 +1,55 @@
+//! What one dispatch costs before it computes anything.
+
+use ndarray::Array2;
+
+use super::memory;
+use crate::accuracy::Tracked;
+use crate::inputs::{Generator, Inputs, Params};
+use crate::kernel::{
+    Buffer, Dtype, Elem, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work,
+};
+use crate::reference::Rows;
+
+pub const KERNEL: &dyn Kernel = &LaunchOverhead;
+
+struct LaunchOverhead;
+
+/// Neither zero nor a poison pattern.
+const WORD: u32 = 24_301;
+
+const VARIANTS: &[Variant] = &[Variant::new("single", &[])];
+
+impl Kernel for LaunchOverhead {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "write one word: the cost of a dispatch that does next to nothing",
+            difficulties: &[4],
+            dtypes: &[Dtype::F32],
+            variants: VARIANTS,
+        }
+    }
+
+    fn shapes(&self, _preset: Preset) -> Vec<Shape> {
+        vec![Shape::new(&[("n", 1)])]
+    }
+
+    fn inputs(&self, _shape: &Shape, _generator: &Generator) -> Inputs {
+        Inputs { params: Params::new().size("word", WORD as usize), tensors: Vec::new() }
+    }
+
+    fn launch(&self, _shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Launch {
+        Launch::single(Buffer::new("y", Elem::U32, 1, 1), [1, 1, 1])
+    }
+
+    fn work(&self, _shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {
+        Work::new(0, Elem::U32.bytes())
+    }
+
+    fn reference(&self, _problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        memory::exact_words(rows, 1, |_| WORD)
+    }
+
+    fn tracked(&self, _problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        memory::exact_words(rows, 1, |_| WORD)
+    }
+}

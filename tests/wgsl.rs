@@ -1,0 +1,389 @@
+//! Every shader, without a GPU: it compiles at every precision and for every strategy, each back
+//! end accepts it, and its interface is the one its Rust partner describes.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use fusebench::inputs::{Distribution, Generator};
+use fusebench::kernel::{Dtype, Kernel, Preset, Shape};
+use fusebench::kernels::{ALL, Entry};
+use fusebench::shader;
+use naga::back::{hlsl, msl, pipeline_constants, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+
+type Check = Result<(), String>;
+
+const MAX_COLUMNS: usize = 100;
+const MAX_LINES: usize = 200;
+
+/// Parses and validates a complete shader.
+fn compile(source: &str) -> Result<(Module, ModuleInfo), String> {
+    let module =
+        naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16);
+    let info = validator.validate(&module).map_err(|error| error.into_inner().to_string())?;
+    Ok((module, info))
+}
+
+/// One pipeline: an entry point with its override constants.
+#[derive(Clone, Debug, PartialEq)]
+struct Pipeline {
+    entry: &'static str,
+    constants: Vec<(&'static str, f64)>,
+    /// The buffers that the launch gives it to write.
+    writable: Vec<&'static str>,
+}
+
+/// The distinct pipelines of all smoke and models shapes.
+fn pipelines(kernel: &dyn Kernel, dtype: Dtype) -> Vec<Pipeline> {
+    let mut found = Vec::new();
+    for shape in [Preset::Smoke, Preset::Models].into_iter().flat_map(|p| kernel.shapes(p)) {
+        for variant in kernel.spec().variants {
+            if (variant.refuses)(&shape).is_some() {
+                continue;
+            }
+            let launch = kernel.launch(&shape, dtype, variant);
+            let buffers = launch.outputs.iter().chain(&launch.scratch);
+            let writable: Vec<_> = buffers.map(|buffer| buffer.name).collect();
+            for dispatch in launch.dispatches {
+                let constants = variant.constants.iter().copied().chain(dispatch.constants);
+                let constants = constants.collect();
+                let pipeline =
+                    Pipeline { entry: dispatch.entry, constants, writable: writable.clone() };
+                if !found.contains(&pipeline) {
+                    found.push(pipeline);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// SPIR-V, HLSL and MSL of one pipeline; the SPIR-V is returned.
+fn translate(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Result<Vec<u32>, String> {
+    let entry = (ShaderStage::Compute, pipeline.entry.to_owned());
+    let constants =
+        pipeline.constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    let (module, info) =
+        pipeline_constants::process_overrides(module, info, Some((entry.0, &entry.1)), &constants)
+            .map_err(|error| format!("overrides: {error}"))?;
+
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+    let hlsl_entry = hlsl::PipelineOptions { entry_point: Some(entry.clone()) };
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &hlsl_entry)
+        .write(&module, &info, None)
+        .map_err(|error| format!("HLSL: {error}"))?;
+
+    let options = msl::Options { lang_version: (2, 4), ..Default::default() };
+    let msl_entry = msl::PipelineOptions { entry_point: Some(entry.clone()), ..Default::default() };
+    msl::write_string(&module, &info, &options, &msl_entry)
+        .map_err(|error| format!("MSL: {error}"))?;
+
+    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+    let spv_entry = spv::PipelineOptions { shader_stage: entry.0, entry_point: entry.1 };
+    spv::write_vec(&module, &info, &options, Some(&spv_entry))
+        .map_err(|error| format!("SPIR-V: {error}"))
+}
+
+/// An entry point writes only what its launch provides, and something of it.
+fn check_writes(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Check {
+    let index = module.entry_points.iter().position(|entry| entry.name == pipeline.entry);
+    let uses = info.get_entry_point(index.ok_or("no such entry point")?);
+    let touched = module.global_variables.iter().filter(|(handle, global)| {
+        let storage = matches!(global.space, AddressSpace::Storage { access }
+            if access.contains(StorageAccess::STORE));
+        storage && !uses[*handle].is_empty()
+    });
+    let names: Vec<_> = touched.filter_map(|(_, global)| global.name.as_deref()).collect();
+    let provided = |name: &&str| {
+        pipeline.writable.iter().any(|known| known == name || *name == format!("{known}4"))
+    };
+    if !names.is_empty() && names.iter().all(provided) {
+        return Ok(());
+    }
+    Err(format!("writes {names:?}, given {:?}", pipeline.writable))
+}
+
+/// Whether `spirv-val` of Debian's spirv-tools is installed.
+fn has_spirv_val() -> bool {
+    Command::new("spirv-val").arg("--version").output().is_ok()
+}
+
+/// What `spirv-val` says about one module.
+fn spirv_val(words: &[u32]) -> Check {
+    let mut child = Command::new("spirv-val")
+        .args(["--target-env", "vulkan1.3", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // The validator may stop reading at the first error: its verdict is what counts.
+    let _ = child.stdin.take().expect("a piped stdin").write_all(&bytes);
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    if output.status.success() { Ok(()) } else { Err(format!("spirv-val: {text}")) }
+}
+
+/// What no file may contain, and its size.
+fn lint(wgsl: &str) -> Check {
+    let code = wgsl.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code: String = code.flat_map(|line| [line, "\n"]).collect();
+    let words: BTreeSet<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for word in ["enable", "requires", "diagnostic", "arrayLength"] {
+        if words.contains(word) {
+            return Err(format!("`{word}` is not allowed in a kernel"));
+        }
+    }
+    let dense: String = code.chars().filter(|c| !c.is_whitespace()).collect();
+    for pointer in ["ptr<workgroup", "ptr<storage"] {
+        if dense.contains(pointer) {
+            return Err(format!("`{pointer}` parameters are not portable"));
+        }
+    }
+    if let Some(line) = wgsl.lines().position(|line| line.chars().count() > MAX_COLUMNS) {
+        return Err(format!("line {} is longer than {MAX_COLUMNS} columns", line + 1));
+    }
+    match wgsl.lines().count() {
+        lines if lines > MAX_LINES => Err(format!("{lines} lines, more than {MAX_LINES}")),
+        _ => Ok(()),
+    }
+}
+
+/// The buffers a kernel describes for one shape, by binding, and how many each variant binds.
+struct Interface {
+    params: Vec<&'static str>,
+    /// Name and whether the shader may write.
+    buffers: Vec<(&'static str, bool)>,
+}
+
+fn interface(kernel: &dyn Kernel, shape: &Shape, dtype: Dtype) -> Result<Interface, String> {
+    let generator = Generator { dtype, distribution: Distribution::Normal, seed: 1 };
+    let inputs = kernel.inputs(shape, &generator);
+    let mut buffers: Vec<_> = inputs.tensors.iter().map(|tensor| (tensor.name, false)).collect();
+    let mut longest = Vec::new();
+    for variant in kernel.spec().variants {
+        let launch = kernel.launch(shape, dtype, variant);
+        let written = launch.outputs.iter().chain(&launch.scratch);
+        let names: Vec<_> = written.map(|buffer| (buffer.name, true)).collect();
+        let shared = names.len().min(longest.len());
+        if names[..shared] != longest[..shared] {
+            return Err(format!("variant {} binds other buffers", variant.name));
+        }
+        if names.len() > longest.len() {
+            longest = names;
+        }
+    }
+    buffers.extend(longest);
+    Ok(Interface { params: inputs.params.names().to_vec(), buffers })
+}
+
+/// Names, order and access of the shader's buffers. `x4` is a second view of the buffer `x`.
+fn check_buffers(module: &Module, interface: &Interface) -> Check {
+    let mut expected = vec![("params", false)];
+    expected.extend(&interface.buffers);
+    let mut seen = BTreeSet::new();
+    for (_, global) in module.global_variables.iter() {
+        let Some(binding) = &global.binding else { continue };
+        let name = global.name.as_deref().unwrap_or_default();
+        let Some(&(wanted, writes)) = expected.get(binding.binding as usize) else {
+            return Err(format!("{name} has binding {}, which nothing fills", binding.binding));
+        };
+        if binding.group != 0 || (name != wanted && name != format!("{wanted}4")) {
+            return Err(format!("binding {} is {name}, expected {wanted}", binding.binding));
+        }
+        let right = match global.space {
+            AddressSpace::Uniform => binding.binding == 0,
+            AddressSpace::Storage { access } => {
+                binding.binding > 0 && access.contains(StorageAccess::STORE) == writes
+            }
+            _ => false,
+        };
+        if !right {
+            return Err(format!("{name} is declared with the wrong address space or access"));
+        }
+        seen.insert(wanted);
+    }
+    match expected.iter().find(|(name, _)| !seen.contains(name)) {
+        Some((name, _)) => Err(format!("{name} is not declared")),
+        None => Ok(()),
+    }
+}
+
+/// Names and offsets of the Params members.
+fn check_params(module: &Module, names: &[&str]) -> Check {
+    let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
+    let Some((_, params)) = params else { return Err("no struct Params".into()) };
+    let TypeInner::Struct { members, .. } = &params.inner else {
+        return Err("Params is not a struct".into());
+    };
+    let declared: Vec<_> =
+        members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset)).collect();
+    let expected: Vec<_> = names.iter().zip(0_u32..).map(|(&name, i)| (name, 4 * i)).collect();
+    if declared == expected {
+        return Ok(());
+    }
+    Err(format!("Params are {declared:?} in WGSL and {expected:?} in Rust"))
+}
+
+/// Runs a check for every kernel and precision and reports all failures together.
+fn for_each_kernel(check: impl Fn(&Entry, Dtype) -> Check) {
+    let failures: Vec<String> = ALL
+        .iter()
+        .flat_map(|entry| entry.kernel.spec().dtypes.iter().map(move |&dtype| (entry, dtype)))
+        .filter_map(|(entry, dtype)| {
+            let failure = check(entry, dtype).err()?;
+            Some(format!("{}/{} {}: {failure}", entry.family, entry.name, dtype.name()))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_pipeline_compiles_for_every_back_end() {
+    let validate = has_spirv_val();
+    assert!(validate || env::var_os("CI").is_none(), "spirv-val is not installed");
+    let count = std::cell::Cell::new(0);
+    for_each_kernel(|entry, dtype| {
+        let (module, info) = compile(&shader::source(entry.wgsl, dtype))?;
+        for pipeline in pipelines(entry.kernel, dtype) {
+            let of = |error| format!("{pipeline:?}: {error}");
+            let words = translate(&module, &info, &pipeline).map_err(of)?;
+            check_writes(&module, &info, &pipeline).map_err(of)?;
+            count.set(count.get() + 1);
+            if validate {
+                spirv_val(&words).map_err(of)?;
+            }
+        }
+        Ok(())
+    });
+    assert!(count.get() >= ALL.len(), "only {} pipelines", count.get());
+    if !validate {
+        println!("skipped: spirv-val is not installed, {} modules not validated", count.get());
+    }
+}
+
+#[test]
+fn every_entry_point_is_used() {
+    for_each_kernel(|entry, dtype| {
+        let (module, _) = compile(&shader::source(entry.wgsl, dtype))?;
+        let used = pipelines(entry.kernel, dtype);
+        let idle = module.entry_points.iter().find(|e| !used.iter().any(|p| p.entry == e.name));
+        idle.map_or(Ok(()), |e| Err(format!("no smoke or models shape runs {}", e.name)))
+    });
+}
+
+#[test]
+fn every_interface_is_the_one_described() {
+    for_each_kernel(|entry, dtype| {
+        let (module, _) = compile(&shader::source(entry.wgsl, dtype))?;
+        let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
+        let interface = interface(entry.kernel, &shape, dtype)?;
+        check_params(&module, &interface.params)?;
+        check_buffers(&module, &interface)
+    });
+}
+
+#[test]
+fn every_file_keeps_the_rules() {
+    for_each_kernel(|entry, _| lint(entry.wgsl));
+    // The text compiled in is the text on disk.
+    for Entry { family, name, wgsl, .. } in ALL {
+        let path = format!("{}/kernels/{family}/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(fs::read_to_string(&path).expect("readable text"), *wgsl, "{path}");
+    }
+}
+
+fn layer_norm() -> &'static Entry {
+    ALL.iter().find(|entry| entry.name == "layer_norm").expect("a kernel")
+}
+
+/// The layer norm shader with one passage replaced.
+fn corrupted(from: &str, to: &str) -> String {
+    let wgsl = layer_norm().wgsl;
+    assert!(wgsl.contains(from), "nothing to corrupt: {from}");
+    shader::source(&wgsl.replacen(from, to, 1), Dtype::F32)
+}
+
+#[test]
+fn corrupted_shaders_do_not_compile() {
+    assert!(compile(&corrupted("f32(g[i])", "vec2<f32>(g[i])")).is_err());
+    assert!(compile(&corrupted("@builtin(workgroup_id)", "")).is_err());
+    assert!(compile(&shader::source("var<private> h: f16;", Dtype::F32)).is_err());
+}
+
+#[test]
+fn unknown_constants_and_entries_are_refused() {
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let of = |entry, name| Pipeline { entry, constants: vec![(name, 8.0)], writable: vec![] };
+    assert!(translate(&module, &info, &of("thread_rows", "WG")).is_ok());
+    assert!(translate(&module, &info, &of("thread_rows", "LANES")).is_err());
+    assert!(translate(&module, &info, &of("no_such_entry", "WG")).is_err());
+}
+
+#[test]
+fn writing_a_buffer_that_is_not_provided_is_found() {
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let of = |writable| Pipeline { entry: "thread_rows", constants: vec![], writable };
+    assert_eq!(check_writes(&module, &info, &of(vec!["y"])), Ok(()));
+    assert!(check_writes(&module, &info, &of(vec!["scores"])).is_err());
+}
+
+#[test]
+fn a_corrupted_module_fails_spirv_val() {
+    if !has_spirv_val() {
+        assert!(env::var_os("CI").is_none(), "spirv-val is not installed");
+        println!("skipped: spirv-val is not installed, 1 check not made");
+        return;
+    }
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let constants = vec![("WG", 8.0)];
+    let pipeline = Pipeline { entry: "thread_rows", constants, writable: vec![] };
+    let words = translate(&module, &info, &pipeline).expect("valid");
+    assert_eq!(spirv_val(&words), Ok(()));
+    assert!(spirv_val(&words[..words.len() - 1]).is_err(), "OpFunctionEnd is missing");
+}
+
+#[test]
+fn forbidden_text_is_found() {
+    assert_eq!(lint("// enable nothing here\nfn main() {}\n"), Ok(()));
+    for bad in [
+        "enable f16;",
+        "requires packed_4x8_integer_dot_product;",
+        "diagnostic(off, derivative_uniformity);",
+        "fn f(p: ptr<workgroup, f32>) {}",
+        "fn f(p: ptr< storage, f32>) {}",
+        "let n = arrayLength(&x);",
+        &"x".repeat(101),
+        &"\n".repeat(201),
+    ] {
+        assert!(lint(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_changed_interface_is_found() {
+    let entry = layer_norm();
+    let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
+    let described = interface(entry.kernel, &shape, Dtype::F32).expect("one interface");
+    let check = |from: &str, to: &str| {
+        let (module, _) = compile(&corrupted(from, to)).expect("still valid");
+        check_params(&module, &described.params).and(check_buffers(&module, &described))
+    };
+    assert_eq!(check("eps: f32 }", "eps: f32 } "), Ok(()));
+    for (from, to) in [
+        ("rows: u32, d: u32, eps: f32", "d: u32, rows: u32, eps: f32"),
+        ("eps: f32 }", "eps: f32, more: f32 }"),
+        ("rows: u32, d: u32,", "rows: u32, @align(8) d: u32,"),
+        ("@binding(2) var<storage, read> g", "@binding(5) var<storage, read> g"),
+        ("var<storage, read> x", "var<storage, read_write> x"),
+        ("var<uniform> params", "var<storage, read> params"),
+    ] {
+        assert!(check(from, to).is_err(), "{from} → {to}");
+    }
+}
