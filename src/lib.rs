@@ -7,3 +7,4 @@ pub mod kernels;
 pub mod record;
 pub mod reference;
 pub mod rng;
+pub mod units;
