@@ -14,3 +14,4 @@ pub mod report;
 pub mod rng;
 pub mod shader;
 pub mod suite;
+pub mod units;
