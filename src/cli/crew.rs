@@ -84,7 +84,8 @@ impl Crew {
         request: CellRequest,
         stage: &mut dyn FnMut(&str),
     ) -> Result<Row, Failure> {
-        let failed = |reason: String| cell.row(Status::Error, Some(reason), &self.setup.checks);
+        let checks = self.setup.checks.clone();
+        let failed = |reason: String| cell.row(Status::Error, Some(reason), &checks);
         if let Some((_, id)) = self.hung.iter().find(|(kernel, _)| *kernel == cell.entry.name) {
             return Ok(failed(format!("not run: this shader hung in {id}")));
         }

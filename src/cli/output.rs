@@ -8,6 +8,9 @@ use super::exit::Failure;
 use crate::record::{PartialFile, Run, StoreError, to_json};
 use crate::report;
 
+/// Always: the stream takes the colours out where they do not belong.
+const COLOUR: bool = true;
+
 /// Writes results to stdout; a reader that left early is no failure.
 pub fn print(text: &str) {
     let mut out = anstream::stdout().lock();
@@ -49,8 +52,8 @@ pub fn show(run: &Run, target: &Target, timed: bool) {
         Format::Json => to_json(run),
         Format::Csv => report::csv::table(run),
         Format::Markdown => report::markdown::table(run),
-        Format::Table if timed => report::terminal::table(run, width()),
-        Format::Table => report::terminal::checks(run, width()),
+        Format::Table if timed => report::terminal::table(run, COLOUR, width()),
+        Format::Table => report::terminal::checks(run, COLOUR, width()),
     });
 }
 

@@ -15,6 +15,8 @@ mod warm_up;
 
 pub use plan::Plan;
 pub use protocol::measure;
-pub use roofline::{Bound, Peaks, Rates, Score, launch_overhead, rates, score};
+pub use roofline::{
+    Bound, PROBE_REPEATS, Peaks, Rates, Score, agreed, launch_overhead, rates, score,
+};
 pub use target::{Context, Reading, Target};
 pub use timing::{Stopped, StoppedBy, TimerKind, Timing};

@@ -50,6 +50,14 @@ impl Peaks {
         self.flops.iter().find(|(known, _)| *known == dtype).map(|(_, peak)| *peak)
     }
 
+    /// The shortest time the ceilings allow, as far as they are known; for planning only.
+    pub fn ideal_s(&self, work: &Work, footprint_bytes: f64) -> f64 {
+        let memory_s = shortest_s(work.bytes, || self.bandwidth_at(footprint_bytes));
+        let compute_s = shortest_s(work.flops, || self.flops_at(work.arithmetic));
+        let known = [memory_s, compute_s, self.launch_s];
+        known.into_iter().flatten().fold(0.0, f64::max)
+    }
+
     /// Share of a run that empty dispatches would have taken. Not subtracted from anything: the
     /// user pays it.
     pub fn launch_share(&self, dispatches: u32, median_s: f64) -> Option<f64> {

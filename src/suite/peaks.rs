@@ -130,9 +130,9 @@ fn launch_slope(session: &Session) -> Result<Option<f64>, GpuError> {
     let prepared = session.prepare(&cell)?;
     let mut points = Vec::new();
     for n in LAUNCH_POINTS {
-        let once = || Ok((n, session.time(&prepared, n)? * f64::from(n)));
-        points.push(once()?);
-        points.push(once()?);
+        for _ in 0..2 {
+            points.push((n, session.time(&prepared, n)? * f64::from(n)));
+        }
     }
     Ok(launch_overhead(&points).map(|(slope, _)| slope).filter(|&slope| slope > 0.0))
 }

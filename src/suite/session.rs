@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// Sizes the canary, warms the device up with it, and reads the clocks' resolution and cost.
-    fn calibrate(&mut self) -> Result<(), GpuError> {
+    pub(super) fn calibrate(&mut self) -> Result<(), GpuError> {
         let shape = Shape::new(&[("n", 4096), ("t", 64)]);
         let cell = peaks::probe_cells("fma", Dtype::F32, &shape).into_iter().next();
         let prepared = self.prepare(&cell.expect("the registry has an arithmetic probe"))?;
@@ -288,7 +288,7 @@ impl Session {
         if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
         }
-        let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes).unwrap_or(0.0);
+        let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
         if let Task::Run { allowance_s, .. } = *task {
             let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
             if estimate_s > allowance_s {
