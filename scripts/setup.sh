@@ -11,14 +11,9 @@ root=${FUSEBENCH_SETUP_ROOT:-}
 newline='
 '
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+say() { printf 'scripts/%s: %s\n' "${0##*/}" "$*" >&2; }
 
-die() { # STATUS MESSAGE…
-    status=$1
-    shift
-    say "$*"
-    exit "$status"
-}
+die() { status=$1 && shift && say "$*" && exit "$status"; }
 
 # --- what is there ---
 
