@@ -11,14 +11,9 @@ root=${FUSEBENCH_SETUP_ROOT:-}
 newline='
 '
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+say() { printf 'scripts/%s: %s\n' "${0##*/}" "$*" >&2; }
 
-die() { # STATUS MESSAGE…
-    status=$1
-    shift
-    say "$*"
-    exit "$status"
-}
+die() { status=$1 && shift && say "$*" && exit "$status"; }
 
 # --- what is there ---
 
@@ -98,8 +93,9 @@ check_rust() {
     minor=${version#cargo 1.}
     minor=${minor%%.*}
     case $minor in
-    *[!0-9]*) ;; # A version of another form: let cargo judge.
-    *) [ "$minor" -ge "$needed" ] || die 2 "$version found, 1.$needed needed: use https://rustup.rs" ;;
+    *[!0-9]*) ;; # Of another form: let cargo judge.
+    *) [ "$minor" -ge "$needed" ] ||
+        die 2 "$version found, 1.$needed needed: see https://rustup.rs" ;;
     esac
 }
 
@@ -162,7 +158,7 @@ install() { # NEED…
     done
     [ -z "${FUSEBENCH_NO_SETUP:-}" ] || return 0
     case "$*/${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}" in
-    *driver*/?*) die 3 "VK_DRIVER_FILES or VK_ICD_FILENAMES hides other drivers: correct or unset it" ;;
+    *driver*/?*) die 3 "VK_DRIVER_FILES or VK_ICD_FILENAMES hides others: correct or unset it" ;;
     esac
     family=$(family)
     [ -n "$family" ] || die 3 "unknown distribution: install by hand what Debian calls" \
