@@ -6,5 +6,7 @@ pub mod kernel;
 pub mod kernels;
 pub mod record;
 pub mod reference;
+pub mod report;
+
 pub mod rng;
 pub mod units;
