@@ -89,14 +89,13 @@ fn exponent(value: f64) -> i32 {
     exponent.parse().expect("Rust reads what it prints")
 }
 
-/// A share of a whole: `83 %`, `8.0 %`, `0.42 %`.
+/// A share of a whole: `83 %`, `8.0 %`, `0.4 %`.
 pub fn percent(fraction: f64) -> String {
     let value = 100.0 * fraction;
     match value.abs() {
         size if !size.is_finite() => NONE.to_string(),
         0.0 => "0 %".to_string(),
-        size if size < 0.005 => "<0.01 %".to_string(),
-        size if size < 0.995 => format!("{value:.2} %"),
+        size if size < 0.05 => "<0.1 %".to_string(),
         size if size < 9.95 => format!("{value:.1} %"),
         _ => format!("{value:.0} %"),
     }
@@ -208,8 +207,8 @@ mod tests {
     fn shares_keep_two_figures_and_say_when_they_are_impossible() {
         for (fraction, text) in [
             (0.0, "0 %"),
-            (1e-6, "<0.01 %"),
-            (0.0042, "0.42 %"),
+            (1e-6, "<0.1 %"),
+            (0.0042, "0.4 %"),
             (0.0798, "8.0 %"),
             (0.83, "83 %"),
             (1.0, "100 %"),
