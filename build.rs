@@ -11,7 +11,8 @@ fn main() {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    let changes = git(&["status", "--porcelain", "--", "src", "kernels", "Cargo.toml", "Cargo.lock"]);
+    let changes =
+        git(&["status", "--porcelain", "--", "src", "kernels", "Cargo.toml", "Cargo.lock"]);
     println!("cargo::rustc-env=FUSEBENCH_COMMIT={commit}");
     println!("cargo::rustc-env=FUSEBENCH_DIRTY={}", changes.is_some_and(|list| !list.is_empty()));
 }

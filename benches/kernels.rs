@@ -43,8 +43,7 @@ fn main() {
             });
             bencher.iter_custom(|iterations| {
                 let batch = iterations.clamp(1, 1000) as u32;
-                let seconds =
-                    session.time(ready, batch).unwrap_or_else(|error| panic!("{error}"));
+                let seconds = session.time(ready, batch).unwrap_or_else(|error| panic!("{error}"));
                 // One pass holds at most a thousand dispatches; longer requests are scaled.
                 Duration::from_secs_f64(seconds * iterations as f64)
             });

@@ -31,6 +31,12 @@ impl Distribution {
         Distribution::Large,
     ];
 
+    /// Whether the values are so many different ones that roundings are independent. Around 1000
+    /// f16 has steps of one half, and an integer is one of 31 values.
+    pub fn is_continuous(self) -> bool {
+        !matches!(self, Distribution::Integers | Distribution::Offset)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Distribution::Normal => "normal",

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use fusebench::inputs::{Distribution, Generator};
+use fusebench::kernel::Entry;
 use fusebench::kernel::{Dtype, Kernel, Preset, Shape};
-use fusebench::kernels::{ALL, Entry};
+use fusebench::kernels::ALL;
 use fusebench::shader;
 use naga::back::{hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

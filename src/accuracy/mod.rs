@@ -7,7 +7,7 @@ mod sampled;
 mod scalar;
 mod tracked;
 
-pub use gates::{Gate, GateResult, Judgement, Metrics, RMS_LIMIT, judge};
+pub use gates::{Gate, GateResult, Judgement, Metrics, Noise, RMS_LIMIT, judge};
 pub use sampled::choose_rows;
 pub use scalar::Scalar;
 pub use tracked::{F16_MAX, Tracked, UNIT_F16, UNIT_F32};

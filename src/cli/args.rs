@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::{devices, list, run, worker};
@@ -87,7 +87,8 @@ pub struct Selection {
         value_parser = PossibleValuesParser::new(crate::kernel::Dtype::ALL.map(|d| d.name()))
     )]
     pub dtype: Vec<String>,
-    /// Only these strategies, also where they do not suit the device.
+    /// Only these strategies, also those made for GPUs on a CPU driver, where `run` leaves them
+    /// out otherwise.
     #[arg(long, value_name = "LIST", value_delimiter = ',', env = "FUSEBENCH_VARIANT")]
     pub variant: Vec<String>,
 }
@@ -225,27 +226,24 @@ impl Global {
     }
 }
 
-/// The whole tree of commands and flags, for tests and generated documentation.
-pub fn command() -> clap::Command {
-    Cli::command()
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn the_definitions_are_consistent() {
-        command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn every_flag_has_an_environment_variable() {
         fn walk(command: &clap::Command, without: &mut Vec<String>) {
             for argument in command.get_arguments() {
-                let named = argument.get_env().is_some_and(|name| {
-                    name.to_string_lossy().starts_with("FUSEBENCH_")
-                });
+                let named = argument
+                    .get_env()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("FUSEBENCH_"));
                 let own = ["help", "version"].contains(&argument.get_id().as_str());
                 if !named && !own {
                     without.push(format!("{} {}", command.get_name(), argument.get_id()));
@@ -254,7 +252,7 @@ mod tests {
             command.get_subcommands().for_each(|sub| walk(sub, without));
         }
         let mut without = Vec::new();
-        walk(&command(), &mut without);
+        walk(&Cli::command(), &mut without);
         assert_eq!(without, [""; 0]);
     }
 }

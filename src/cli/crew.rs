@@ -2,9 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::supervise::{Loss, Worker};
-use crate::record::{
-    CellRequest, Environment, Event, Peak, Request, Row, Setup, Status, Timer,
-};
+use crate::record::{CellRequest, Environment, Event, Peak, Request, Row, Setup, Status, Timer};
 use crate::suite::Cell;
 
 /// Workers lost in a row before the device is given up.

@@ -33,7 +33,8 @@ fn describe(index: usize, device: &Device) -> String {
         (low, high) if low == high => low.to_string(),
         (low, high) => format!("{low} to {high}"),
     };
-    let features = if device.features.is_empty() { "none".into() } else { device.features.join(", ") };
+    let features =
+        if device.features.is_empty() { "none".into() } else { device.features.join(", ") };
     let clock = if device.features.iter().any(|name| name == "timestamp-query") {
         "device timestamps"
     } else {

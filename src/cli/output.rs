@@ -33,7 +33,8 @@ fn path_for(path: &Path, device: Option<&str>) -> PathBuf {
     let Some(device) = device else { return path.to_path_buf() };
     let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let slug: String = device.chars().map(legal).collect();
-    let part = |text: Option<&std::ffi::OsStr>| text.unwrap_or_default().to_string_lossy().into_owned();
+    let part =
+        |text: Option<&std::ffi::OsStr>| text.unwrap_or_default().to_string_lossy().into_owned();
     let (stem, extension) = (part(path.file_stem()), part(path.extension()));
     let dot = if extension.is_empty() { "" } else { "." };
     path.with_file_name(format!("{stem}-{slug}{dot}{extension}"))

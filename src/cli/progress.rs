@@ -8,14 +8,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Hidden when stderr is no terminal, under CI, or when asked to be quiet.
-    pub fn new(cells: usize, quiet: bool) -> Self {
-        let hidden = quiet || std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        let target = if hidden {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
+    /// Hidden when stderr is no terminal, and under CI.
+    pub fn new(cells: usize) -> Self {
+        let hidden = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        let target =
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(cells as u64), target);
         let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_msg} {eta} left");
         bar.set_style(style.expect("the template is well formed"));

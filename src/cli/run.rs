@@ -133,8 +133,9 @@ impl Job<'_> {
             checks: self.target.checks.name().to_owned(),
             peaks: None,
         };
-        let (mut crew, mut environment) = Crew::muster(setup, self.global.verbose, self.target.patience)?;
-        environment.started = jiff::Timestamp::now().to_string();
+        let (mut crew, mut environment) =
+            Crew::muster(setup, self.global.verbose, self.target.patience)?;
+        environment.started = now();
         environment.arguments = self.arguments.clone();
         environment.preset = self.selection.preset.clone();
         if let Mode::Run { .. } = self.mode
@@ -151,7 +152,7 @@ impl Job<'_> {
         let exhausted = self.cells(&mut crew, &mut run, file.as_mut())?;
         drop(crew);
         run.complete = !interrupt::requested() && !exhausted;
-        run.environment.finished = Some(jiff::Timestamp::now().to_string());
+        run.environment.finished = Some(now());
         output::show(&run, self.target, matches!(self.mode, Mode::Run { .. }));
         if let Some(file) = file {
             file.finish(&run).map_err(output::failure)?;
@@ -168,17 +169,17 @@ impl Job<'_> {
         run: &mut Run,
         mut file: Option<&mut PartialFile>,
     ) -> Result<bool, Failure> {
-        let emulated = run.environment.device.emulated;
-        let progress = Progress::new(self.cells.len(), false);
+        let order = self.order(run.environment.device.emulated);
+        let progress = Progress::new(order.len());
         let mut rows: Vec<(usize, Row)> = Vec::new();
-        for (done, &position) in self.order().iter().enumerate() {
+        for (done, &position) in order.iter().enumerate() {
             if interrupt::requested() || crew.exhausted() {
                 break;
             }
             let cell = &self.cells[position];
             let id = cell.id();
             progress.at(&id, "starting");
-            let row = match self.task(cell, emulated, self.cells.len() - done) {
+            let row = match self.task(order.len() - done) {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
                     let preset = cell.preset.name().to_owned();
@@ -200,30 +201,45 @@ impl Job<'_> {
         Ok(crew.exhausted())
     }
 
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.cells.len()).collect();
+    /// Positions of the cells to do, shuffled. Strategies made for GPUs are timed on a CPU driver
+    /// only when asked for by name.
+    fn order(&self, emulated: bool) -> Vec<usize> {
+        let timed = matches!(self.mode, Mode::Run { .. });
+        let only_suited = timed && emulated && self.selection.variant.is_empty();
+        let mut order: Vec<usize> = (0..self.cells.len())
+            .filter(|&position| !only_suited || self.cells[position].variant.suits == Suits::Any)
+            .collect();
+        let left_out = self.cells.len() - order.len();
+        if left_out > 0 {
+            anstream::eprintln!(
+                "fusebench: {left_out} cells with strategies made for GPUs are left out on this \
+                 CPU driver; --variant runs them"
+            );
+        }
         order.sort_by_key(|&position| rng::word(self.target.seed, 0x0c31, position as u32));
         order
     }
 
-    /// What the worker is asked to do with a cell, or why it is not asked at all.
-    fn task(&self, cell: &Cell, emulated: bool, left: usize) -> Result<TaskRequest, String> {
+    /// What the worker is asked to do with the next cell, or why it is not asked at all.
+    fn task(&self, cells_left: usize) -> Result<TaskRequest, String> {
         let (quick, budget) = match self.mode {
             Mode::Check { flops } => return Ok(TaskRequest::Check { flops: flops.min(f64::MAX) }),
             Mode::Run { quick, budget } => (quick, budget),
         };
-        if emulated && cell.variant.suits == Suits::Gpu && self.selection.variant.is_empty() {
-            let variant = cell.variant.name;
-            return Err(format!("made for GPUs; --variant {variant} runs it here too"));
-        }
         let used = self.started.elapsed().as_secs_f64();
-        let Some(share) = budget.share(used, left) else {
+        let Some(share) = budget.share(used, cells_left) else {
             let total = budget.run_s();
             return Err(format!("run budget: {total:.0} s are used up; see --max-time"));
         };
         let allowance_s = share.allowance_s.min(f64::MAX);
         Ok(TaskRequest::Run { quick, limit_s: share.limit_s, allowance_s })
     }
+}
+
+/// The present to the second, RFC 3339.
+fn now() -> String {
+    let second = jiff::Unit::Second;
+    jiff::Timestamp::now().round(second).expect("a second divides the day").to_string()
 }
 
 /// Failed cells in full on stderr: the table has room for one line only.

@@ -37,7 +37,10 @@ impl AdapterReport {
             device_id: info.device,
             features: features.map(|(_, name)| (*name).to_owned()).collect(),
             limits: vec![
-                ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into()),
+                (
+                    "maxComputeWorkgroupStorageSize",
+                    limits.max_compute_workgroup_storage_size.into(),
+                ),
                 (
                     "maxComputeInvocationsPerWorkgroup",
                     limits.max_compute_invocations_per_workgroup.into(),
@@ -205,9 +208,8 @@ impl Gpu {
     /// limits.
     pub fn open(selector: &Selector) -> Result<Self, GpuError> {
         let adapter = choose(selector)?;
-        let wanted = OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| {
-            all | *feature
-        });
+        let wanted =
+            OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("fusebench"),
             required_features: wanted & adapter.features(),

@@ -1,5 +1,6 @@
 //! Two clocks for one submission: pass-boundary timestamps and the wall.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use super::Gpu;
@@ -22,6 +23,8 @@ struct Queries {
     staging: wgpu::Buffer,
     /// Kept in f64: the f32 period is below 1 ns on some devices.
     period_s: f64,
+    /// Greatest common divisor of every duration seen, in ticks: the step of the counter.
+    step_ticks: Cell<u64>,
 }
 
 impl Clocks {
@@ -47,8 +50,14 @@ impl Clocks {
             resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
             staging: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
             period_s: f64::from(gpu.queue.get_timestamp_period()) * 1e-9,
+            step_ticks: Cell::new(0),
         })?;
         Ok(Clocks { queries: Some(queries) })
+    }
+
+    /// The step of the device clock as far as the passes timed so far show it; `None` without one.
+    pub fn resolution_s(&self) -> Option<f64> {
+        self.queries.as_ref().map(|queries| queries.step_ticks.get() as f64 * queries.period_s)
     }
 
     /// Times one pass of `batch` runs of the program; the queue is idle before and after.
@@ -92,7 +101,27 @@ impl Queries {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, TIMESTAMPS_BYTES);
         gpu.queue.submit([encoder.finish()]);
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.map(&self.staging)?);
+        let duration = ticks[1].saturating_sub(ticks[0]);
+        self.step_ticks.set(greatest_common_divisor(self.step_ticks.get(), duration));
         // A counter that wrapped gives a negative time, which the protocol drops as invalid.
         Ok((ticks[1] as f64 - ticks[0] as f64) * self.period_s)
+    }
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_of_a_clock_is_the_common_divisor_of_its_durations() {
+        let step =
+            |ticks: &[u64]| ticks.iter().fold(0, |step, &t| greatest_common_divisor(step, t));
+        assert_eq!(step(&[]), 0);
+        assert_eq!(step(&[96, 0, 160, 1024]), 32);
+        assert_eq!(step(&[65_536 * 3, 65_536 * 5]), 65_536);
     }
 }

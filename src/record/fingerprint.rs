@@ -22,7 +22,8 @@ pub fn this_build(kernels_hash: String) -> Tool {
 pub fn fingerprint(environment: &Environment) -> String {
     let (device, host) = (&environment.device, &environment.host);
     // For a CPU driver the processor is the device.
-    let processor = if device.emulated { format!("{}×{}", host.cpu, host.cores) } else { String::new() };
+    let processor =
+        if device.emulated { format!("{}×{}", host.cpu, host.cores) } else { String::new() };
     let identity = [
         device.name.clone(),
         device.vendor_id.to_string(),

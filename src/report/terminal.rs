@@ -148,7 +148,7 @@ impl Page {
     /// The next step where there is something wrong to look at.
     fn wrong(&mut self, run: &Run) {
         let Some(row) = run.rows.iter().find(|row| row.status == Status::Wrong) else { return };
-        let text = format!("look at a wrong result: fusebench dump '{}' -o wrong", clean(&row.id));
+        let text = format!("look at a wrong result alone: fusebench check '{}'", clean(&row.id));
         self.hanging("!", Style::Bad, &text, 3);
     }
 

@@ -118,7 +118,8 @@ fn stopped(stopped: Stopped<GpuError>) -> CellError {
         Stopped::Failed(error) => error.into(),
         Stopped::Interrupted => CellError::new(Status::Skipped, "interrupted".to_owned()),
         Stopped::TooLong { dispatch_s } => {
-            let reason = format!("run budget: one dispatch takes {dispatch_s:.2} s, see --max-time");
+            let reason =
+                format!("run budget: one dispatch takes {dispatch_s:.2} s, see --max-time");
             CellError::new(Status::Skipped, reason)
         }
     }

@@ -25,6 +25,8 @@ const SLACK: f64 = 6.0;
 const LEAST_DISPATCHES: f64 = 9.0;
 /// Target length of the canary.
 const CANARY_S: f64 = 1e-3;
+/// Browsers round timestamps to multiples of this.
+const BROWSER_STEP_S: f64 = 65_536e-9;
 /// Time given to the device to leave its idle clock.
 const DEVICE_WARM_UP_S: f64 = 0.25;
 
@@ -195,24 +197,22 @@ impl Session {
         self.read_clocks()
     }
 
-    /// The smallest step between two device times, and what a submission costs besides.
+    /// The step of the device clock, and what a submission costs besides.
     fn read_clocks(&mut self) -> Result<(), GpuError> {
         let canary = self.canary.as_ref().expect("calibrated");
-        let (mut times, mut costs) = (Vec::new(), Vec::new());
+        let mut costs = Vec::new();
         for n in 1..=16 {
             let Prepared { program, set } = &canary.prepared;
             let reading = self.clocks.time(&self.gpu, program, set, n)?;
-            times.extend(reading.device_s);
             costs.push(reading.wall_s - reading.device_s.unwrap_or(0.0));
         }
-        times.sort_by(f64::total_cmp);
         costs.sort_by(f64::total_cmp);
-        let steps = times.windows(2).map(|pair| pair[1] - pair[0]).filter(|&step| step > 0.0);
-        // Without device timestamps the wall clock counts, to about a microsecond.
-        self.timer.resolution_s = steps.reduce(f64::min).unwrap_or(1e-6).min(1e-3);
-        self.timer.quantised = !times.is_empty()
-            && times.iter().all(|s| (s * 1e9 / 65_536.0 - (s * 1e9 / 65_536.0).round()).abs() < 1e-6);
         self.timer.submit_cost_s = costs[costs.len() / 2].max(0.0);
+        // Without device timestamps the wall clock counts, to about a microsecond.
+        self.timer.resolution_s =
+            self.clocks.resolution_s().filter(|&step| step > 0.0).unwrap_or(1e-6);
+        let steps = self.timer.resolution_s / BROWSER_STEP_S;
+        self.timer.quantised = steps >= 0.999 && (steps - steps.round()).abs() < 1e-3;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::cell::Cell;
-use crate::accuracy::{Gate, GateResult, Judgement, Tracked, choose_rows, judge};
+use crate::accuracy::{Gate, GateResult, Judgement, Noise, Tracked, choose_rows, judge};
 use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program};
 use crate::inputs::{Distribution, Generator, Inputs, decode};
 use crate::kernel::{Launch, Problem};
@@ -58,7 +58,8 @@ pub fn verify(
         let generator = Generator { dtype: cell.dtype, distribution, seed: scope.seed };
         let inputs = timed.take();
         let inputs = inputs.unwrap_or_else(|| cell.entry.kernel.inputs(&cell.shape, &generator));
-        let (checked, judgement, rows) = check_one(gpu, program, cell, scope, inputs)?;
+        let (checked, judgement, rows) =
+            check_one(gpu, program, cell, scope, distribution, inputs)?;
         sampled |= rows != Rows::All;
         first.get_or_insert(checked);
         let failed = judgement.failure.is_some();
@@ -77,6 +78,7 @@ fn check_one(
     program: &Program,
     cell: &Cell,
     scope: &Scope,
+    distribution: Distribution,
     inputs: Inputs,
 ) -> Result<(Checked, Judgement, Rows), GpuError> {
     let launch = cell.launch();
@@ -87,14 +89,11 @@ fn check_one(
     let work = cell.work();
     let cost = (work.flops + work.bytes) / total.max(1) as f64;
     let rows = choose_rows(total, cost, scope.flops, scope.seed);
-    let problem = Problem {
-        shape: &cell.shape,
-        dtype: cell.dtype,
-        variant: cell.variant,
-        inputs: &inputs,
-    };
+    let problem =
+        Problem { shape: &cell.shape, dtype: cell.dtype, variant: cell.variant, inputs: &inputs };
     let reference = cell.entry.kernel.tracked(&problem, &rows);
-    let judgement = compare(&outputs, &launch, &reference, &rows);
+    let noise = if distribution.is_continuous() { Noise::Independent } else { Noise::Repeating };
+    let judgement = compare(&outputs, &launch, &reference, &rows, noise);
     Ok((Checked { inputs, set, outputs }, judgement, rows))
 }
 
@@ -104,6 +103,7 @@ fn compare(
     launch: &Launch,
     reference: &[Array2<Tracked>],
     rows: &Rows,
+    noise: Noise,
 ) -> Judgement {
     let (mut device, mut expected, mut origin) = (Vec::new(), Vec::new(), Vec::new());
     let mut damage = None;
@@ -124,7 +124,7 @@ fn compare(
         }
         expected.extend(reference.iter().copied());
     }
-    let judgement = judge(&device, &expected, &origin);
+    let judgement = judge(&device, &expected, &origin, noise);
     Judgement { failure: judgement.failure.or(damage), ..judgement }
 }
 
