@@ -58,6 +58,8 @@ pub(super) struct Seen {
     pub hot: bool,
     pub readings: usize,
     pub seconds: f64,
+    /// Whether the samples before it were kept.
+    pub kept: bool,
 }
 
 /// Watches the clock during one cell.
@@ -133,31 +135,28 @@ impl Watch {
             let affordable = self.lost_s + loss_s < self.budget_s && !target.interrupted();
             if !slow || !affordable {
                 self.throttled = if slow { Some(clock) } else { self.throttled };
-                self.seen.push(Seen { hot, readings: series.len(), seconds });
+                self.seen.push(Seen { hot, readings: series.len(), seconds, kept: true });
                 series.vouch();
                 return Ok(waited_s > 0.0);
             }
             self.discarded += series.discard();
-            self.seen.push(Seen { hot, readings: series.len(), seconds });
+            self.seen.push(Seen { hot, readings: series.len(), seconds, kept: false });
             self.lost_s += loss_s;
-            target.pause(pause_s);
-            waited_s = pause_s;
+            waited_s = pause_s.min(self.budget_s - self.lost_s);
+            target.pause(waited_s);
             pause_s = (PAUSE_GROWTH * pause_s).min(PAUSE_MAX_S);
         }
     }
 
-    /// Median canary of the cell.
+    /// Median canary among those whose samples were kept.
     pub fn median_s(&self) -> f64 {
-        stats::median(&self.times_s())
+        let kept = self.seen.iter().filter(|seen| seen.kept);
+        stats::median(&kept.map(|seen| seen.seconds).collect::<Vec<f64>>())
     }
 
     /// p95 over p5 of the cell's canaries.
     pub fn spread(&self) -> f64 {
-        let sorted = stats::sorted(&self.times_s());
-        stats::quantile_sorted(&sorted, 0.95) / stats::quantile_sorted(&sorted, 0.05)
-    }
-
-    fn times_s(&self) -> Vec<f64> {
-        self.seen.iter().map(|seen| seen.seconds).collect()
+        let times_s: Vec<f64> = self.seen.iter().map(|seen| seen.seconds).collect();
+        stats::quantile(&times_s, 0.95) / stats::quantile(&times_s, 0.05)
     }
 }

@@ -14,6 +14,8 @@ use super::warm_up::Warm;
 
 /// Canaries below which their spread says nothing.
 const MIN_FOR_SPREAD: usize = 3;
+/// A ratio of measured steps is not exact.
+const CLOSE_TO_ONE: f64 = 0.99;
 
 /// A measured cell.
 pub(super) struct Cell<'a> {
@@ -190,9 +192,6 @@ impl Cell<'_> {
         self.watch.seen.iter().map(|seen| (place(seen), seen.seconds)).collect()
     }
 }
-
-/// A ratio of measured steps is not exact.
-const CLOSE_TO_ONE: f64 = 0.99;
 
 /// The interval and its confidence. Of too few samples it is their range, which holds the median
 /// unless all fell on one side of it: 2 chances of 2⁻ⁿ.

@@ -27,7 +27,7 @@ pub(super) fn warm_up<T: Target>(
     let until_s = target.now_s() + WARM_UP_SHARE * plan.limit_s;
     let (mut batch, mut times_s) = (1, Vec::new());
     let (mut best_s, mut stale) = (f64::INFINITY, 0);
-    for sample in 0..plan.warm_up_max {
+    for sample in 0..plan.warm_up_max.max(1) {
         if target.interrupted() {
             return Err(Stopped::Interrupted);
         }
