@@ -15,8 +15,7 @@ struct Params { m: u32, n: u32, k: u32 }
 @group(0) @binding(3) var<storage, read> b: array<T>;
 @group(0) @binding(4) var<storage, read_write> y: array<T>;
 
-// 0 none, 1 GELU by erf, 2 GELU by tanh, 3 GELU by sigmoid.
-override ACTIVATION: u32 = 0u;
+override ACTIVATION: u32 = 0u; // 0 none, 1 GELU by erf, 2 GELU by tanh, 3 GELU by sigmoid
 override WG: u32 = 8u;
 
 fn erf(v: f32) -> f32 {
@@ -155,7 +154,8 @@ fn registers_any(
     write_block(row, 1u, col, WG, acc);
 }
 
-// 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart. Five vec4 a row instead of four keep eight neighbouring columns on different banks.
+// 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart. Rows are five vec4
+// apart instead of four, so that eight neighbouring columns are on different banks.
 var<workgroup> x_tile: array<vec4<f32>, 320>;
 var<workgroup> w_tile: array<vec4<f32>, 320>;
 
