@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, ArrayD, Axis, Dimension, Ix1, Ix2, Ix3, Ix4, Zip, 
 /// Both formulations are in f64 and sum at most some thousand terms.
 const TOLERANCE: f64 = 1e-12;
 /// Larger outputs only repeat what the smaller ones show.
-const MAX_ELEMENTS: usize = 300_000;
+const MAX_ELEMENTS: usize = 50_000;
 
 fn float<D: Dimension>(inputs: &Inputs, name: &str) -> ndarray::Array<f64, D> {
     inputs.float::<D>(name).mapv(f64::from)
@@ -148,7 +148,8 @@ fn read(problem: &Problem) -> Array2<f64> {
     let variant = problem.variant;
     let (lanes, each) = (variant.constant("WG"), variant.constant("EACH"));
     let width = if variant.name == "word" { 1 } else { 4 };
-    let x = problem.inputs.words("x");
+    let words = problem.inputs.words("x");
+    let x = words.as_slice().expect("row-major");
     let mut folded = vec![0_u32; x.len().div_ceil(lanes * each * width) * lanes];
     for (index, word) in x.iter().enumerate() {
         let load = index / width;
@@ -241,6 +242,10 @@ fn tracked_values_are_the_plain_ones_and_bounds_are_numbers() {
 fn outputs_have_the_declared_size_and_rows_select_them() {
     for entry in ALL {
         for_each_problem(entry.kernel, |problem| {
+            // The layout of the rows does not depend on the precision.
+            if problem.dtype != Dtype::F32 {
+                return;
+            }
             let launch = entry.kernel.launch(problem.shape, problem.dtype, problem.variant);
             let all = entry.kernel.reference(problem, &Rows::All).swap_remove(0);
             let id = describe(entry.name, problem);

@@ -132,7 +132,8 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
             .collect();
         let weights = pairs::weigh(&scores, problem.variant);
         for i in 0..d {
-            let terms = (0..valid).map(|j| weights.terms[j] * exact(values[[b, j, head, i]]));
+            let column = values.slice(s![b, ..valid, head, i]);
+            let terms = column.iter().zip(&weights.terms).map(|(&v, &weight)| weight * exact(v));
             let sum = S::sum(terms, valid);
             let out = weights.divisor.map_or(sum, |total| sum / total);
             o[i] = out.store(problem.dtype.storage());

@@ -1,6 +1,6 @@
 //! What the memory probes share: sizes, random words, the strategies' span of a workgroup.
 
-use ndarray::{Array2, ArrayViewD};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::accuracy::Scalar;
@@ -59,6 +59,6 @@ pub fn exact_words<S: Scalar>(
 }
 
 /// The words of the input.
-pub fn x(inputs: &Inputs) -> ArrayViewD<'_, u32> {
-    inputs.words("x")
+pub fn x(inputs: &Inputs) -> &[u32] {
+    inputs.words("x").to_slice().expect("row-major")
 }
