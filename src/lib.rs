@@ -1,4 +1,4 @@
-//! Verified-before-timed benchmarks of multimodal fusion kernels.
+#![doc = include_str!("../README.md")]
 
 pub mod accuracy;
 #[cfg(feature = "cli")]

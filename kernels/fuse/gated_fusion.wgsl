@@ -55,7 +55,7 @@ fn scalar(
 
 // One invocation four elements of one row: d % 4 = 0.
 @compute @workgroup_size(WG)
-fn vec4_rows(
+fn vector(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

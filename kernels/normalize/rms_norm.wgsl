@@ -22,7 +22,7 @@ fn write(row: u32, i: u32, scale: f32) {
 
 // One invocation a row: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
-fn thread_rows(
+fn thread(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -50,7 +50,7 @@ fn reduce(lane: u32, value: f32) -> f32 {
 
 // One workgroup a row, coalesced loads, tree reduction in workgroup memory.
 @compute @workgroup_size(WG)
-fn workgroup_rows(
+fn group(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

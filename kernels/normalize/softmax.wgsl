@@ -16,7 +16,7 @@ const LOWEST: f32 = -3.0e38;
 
 // One invocation a row: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
-fn thread_rows(
+fn thread(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -61,7 +61,7 @@ fn reduce_sum(lane: u32, value: f32) -> f32 {
 
 // One workgroup a row, coalesced loads, tree reductions in workgroup memory.
 @compute @workgroup_size(WG)
-fn workgroup_rows(
+fn group(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -15,7 +15,7 @@ pub enum GpuError {
     Request(String),
     #[error("the shader does not compile:\n{0}")]
     Shader(String),
-    #[error("the device rejected a command: {0}")]
+    #[error("the device rejected a command: {}", one_line(.0))]
     Validation(String),
     #[error("out of device memory")]
     OutOfMemory,
@@ -31,15 +31,13 @@ impl From<wgpu::Error> for GpuError {
         match error {
             wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory,
             wgpu::Error::Validation { description, .. }
-            | wgpu::Error::Internal { description, .. } => {
-                GpuError::Validation(first_line(&description))
-            }
+            | wgpu::Error::Internal { description, .. } => GpuError::Validation(description),
         }
     }
 }
 
 /// The lines of a nested wgpu message that say something, joined.
-fn first_line(description: &str) -> String {
+fn one_line(description: &str) -> String {
     let lines = description.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.take(4).collect::<Vec<_>>().join(" ")
 }

@@ -146,7 +146,13 @@ impl Gpu {
 /// What failed while a shader was compiled is the shader's fault unless memory or the device went.
 fn as_shader_error(error: GpuError) -> GpuError {
     match error {
-        GpuError::Validation(message) => GpuError::Shader(message),
+        GpuError::Validation(message) => GpuError::Shader(pointed(&message)),
         other => other,
     }
+}
+
+/// The part of a nested message that points into the shader, or all of it.
+fn pointed(message: &str) -> String {
+    let start = message.find("parsing error: ").map_or(0, |at| at + "parsing error: ".len());
+    message[start..].trim().to_owned()
 }

@@ -8,24 +8,36 @@ use crate::kernels::ALL;
 use crate::measure::{self, launch_overhead};
 use crate::record;
 
-/// Working sets of the bandwidth curve, log2 of the bytes.
-const CURVE_LOG2_BYTES: [u32; 5] = [14, 17, 20, 23, 26];
+/// Working sets of the bandwidth curve, log2 of the bytes; the largest leaves every GPU cache.
+const CURVE_LOG2_BYTES: [u32; 6] = [14, 17, 20, 23, 26, 28];
+/// A CPU driver is slow and its caches are small.
+const CURVE_LOG2_BYTES_EMULATED: [u32; 4] = [14, 18, 22, 25];
 /// On a CPU driver, whose cores other programs share, two readings agree when they are this close;
 /// elsewhere [`measure::agreed`] decides.
 const AGREEMENT_EMULATED: f64 = 0.20;
-/// Device time of one probe reading: long enough for a clock tick of a millisecond to vanish.
+/// Device time of one probe reading, as the hot span of a cell.
 const SPAN_S: f64 = 0.020;
+const SPAN_S_EMULATED: f64 = 0.008;
+/// A variant this much slower than another is not pursued.
+const HOPELESS: f64 = 2.0;
 /// Dispatches in one pass for the launch-overhead line.
 const LAUNCH_POINTS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
-/// Threads and trips of the arithmetic probe at the start of its calibration.
-const FMA_THREADS: usize = 1 << 16;
-const FMA_TRIPS: usize = 64;
+/// Threads of the arithmetic probe: enough to fill the largest GPUs.
+const FMA_THREADS: usize = 1 << 18;
+/// A CPU driver needs no more than its cores.
+const FMA_THREADS_EMULATED: usize = 1 << 14;
+/// Trips at the start of its calibration, and at most.
+const FMA_TRIPS: (usize, usize) = (64, 1 << 14);
+/// Length of one dispatch of it: launching must not count.
+const FMA_DISPATCH_S: f64 = 5e-3;
 
 /// Every ceiling the device can reach; a probe that does not settle is left out.
 pub fn measure(session: &Session) -> Result<Vec<record::Peak>, GpuError> {
+    let emulated = session.gpu().report.emulated;
+    let curve: &[u32] = if emulated { &CURVE_LOG2_BYTES_EMULATED } else { &CURVE_LOG2_BYTES };
     let mut peaks = Vec::new();
     for probe in ["copy", "read"] {
-        for log2 in CURVE_LOG2_BYTES {
+        for &log2 in curve {
             let footprint = 1_usize << log2;
             // A copy keeps half of its working set on either side.
             let n = if probe == "copy" { footprint / 2 } else { footprint };
@@ -35,8 +47,8 @@ pub fn measure(session: &Session) -> Result<Vec<record::Peak>, GpuError> {
             }
         }
     }
-    let shape = Shape::new(&[("n", FMA_THREADS), ("t", FMA_TRIPS)]);
     for dtype in [Dtype::F32, Dtype::F16Acc] {
+        let shape = arithmetic_shape(session, dtype)?;
         if let Some(rate) = best(session, "fma", dtype, &shape, |work| work.flops)? {
             peaks.push(peak("fma", dtype, "flops_per_s", rate, None));
         }
@@ -45,6 +57,24 @@ pub fn measure(session: &Session) -> Result<Vec<record::Peak>, GpuError> {
         peaks.push(peak("launch_overhead", Dtype::F32, "s", slope, None));
     }
     Ok(peaks)
+}
+
+/// Threads and trips that keep the arithmetic units busy for a while.
+fn arithmetic_shape(session: &Session, dtype: Dtype) -> Result<Shape, GpuError> {
+    let emulated = session.gpu().report.emulated;
+    let threads = if emulated { FMA_THREADS_EMULATED } else { FMA_THREADS };
+    let (least, most) = FMA_TRIPS;
+    let of = |trips| Shape::new(&[("n", threads), ("t", trips)]);
+    let Some(cell) = probe_cells("fma", dtype, &of(least)).into_iter().next() else {
+        return Ok(of(least));
+    };
+    if !session.supports(&cell) {
+        return Ok(of(least));
+    }
+    let prepared = session.prepare(&cell)?;
+    session.time(&prepared, 1)?;
+    let trips = FMA_DISPATCH_S / session.time(&prepared, 1)? * least as f64;
+    Ok(of((trips as usize).clamp(least, most)))
 }
 
 fn peak(probe: &str, dtype: Dtype, unit: &str, value: f64, bytes: Option<f64>) -> record::Peak {
@@ -82,7 +112,8 @@ fn best(
 ) -> Result<Option<f64>, GpuError> {
     let mut best: Option<f64> = None;
     for cell in probe_cells(name, dtype, shape) {
-        let seconds = match settled_time(session, &cell) {
+        let enough = best.map_or(f64::INFINITY, |rate| HOPELESS * amount(&cell.work()) / rate);
+        let seconds = match settled_time(session, &cell, enough) {
             Ok(seconds) => seconds,
             Err(GpuError::Unsupported(_)) => None,
             Err(error) => return Err(error),
@@ -93,19 +124,24 @@ fn best(
     Ok(best)
 }
 
-/// Seconds per dispatch once two readings agree.
-fn settled_time(session: &Session, cell: &Cell) -> Result<Option<f64>, GpuError> {
+/// Seconds per dispatch once two readings agree; `None` also when one takes over `enough`.
+fn settled_time(session: &Session, cell: &Cell, enough: f64) -> Result<Option<f64>, GpuError> {
     if session.gpu().missing(cell.dtype, cell.variant.needs).is_some() {
         return Ok(None);
     }
     let prepared = session.prepare(cell)?;
     let time = |batch| session.time(&prepared, batch);
     let once = time(1)?.min(time(1)?).max(1e-9);
-    let batch = ((SPAN_S / once).ceil() as u32).clamp(1, 1000);
+    if once > enough {
+        return Ok(None);
+    }
+    let emulated = session.gpu().report.emulated;
+    let span_s = if emulated { SPAN_S_EMULATED } else { SPAN_S };
+    let batch = ((span_s / once).ceil() as u32).clamp(1, 1000);
     let mut rates: Vec<f64> = Vec::new();
     for _ in 0..measure::PROBE_REPEATS {
         rates.push(1.0 / time(batch)?.min(time(batch)?));
-        if let Some(rate) = agreed(&rates, session.gpu().report.emulated) {
+        if let Some(rate) = agreed(&rates, emulated) {
             return Ok(Some(1.0 / rate));
         }
     }

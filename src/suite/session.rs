@@ -16,9 +16,10 @@ use crate::measure::Plan;
 use crate::record::{self, Row, Status};
 use crate::shader;
 
-/// Reference operations spent on verifying one distribution of a timed cell: under a fifth of a
-/// default run over the `models` preset on two cores.
-const RUN_FLOPS: f64 = 6e7;
+/// Reference operations spent on verifying one distribution of a timed cell: about a fifth of a
+/// default run over the `models` preset on two cores, which track 1e8 of them a second.
+const RUN_FLOPS: f64 = 3e7;
+const QUICK_FLOPS: f64 = 1e7;
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
@@ -306,9 +307,11 @@ impl Session {
     }
 
     fn scope(&self, task: &Task) -> Scope {
+        let timed = || vec![Distribution::Normal, Distribution::Integers];
         let (distributions, flops) = match *task {
             Task::Check { flops } => (Distribution::ALL.to_vec(), flops),
-            Task::Run { .. } => (vec![Distribution::Normal, Distribution::Integers], RUN_FLOPS),
+            Task::Run { effort: Effort::Standard, .. } => (timed(), RUN_FLOPS),
+            Task::Run { effort: Effort::Quick, .. } => (timed(), QUICK_FLOPS),
         };
         Scope { distributions, flops, seed: self.seed }
     }

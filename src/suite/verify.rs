@@ -43,7 +43,8 @@ pub enum Failure {
     Unverified,
 }
 
-/// Runs the program on each distribution, `timed` being the data of the first, and holds the output to the tracked reference.
+/// Runs the program on each distribution, `timed` being the data of the first, and holds the output
+/// to the tracked reference.
 pub fn verify(
     gpu: &Gpu,
     program: &Program,

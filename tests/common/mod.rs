@@ -39,3 +39,9 @@ pub fn session(test: &str, sources: Sources, checks: Checks) -> Option<Session> 
         Err(error) => panic!("{test}: {error}"),
     }
 }
+
+/// Whether a device can be opened at all; if not, the test counts as skipped.
+#[allow(dead_code, reason = "not every test file drives the program")]
+pub fn has_adapter(test: &str) -> bool {
+    session(test, Sources::default(), Checks::Safe).is_some()
+}

@@ -10,7 +10,7 @@ pub const VARIANTS: &[Variant] = &[
             (!shape["d"].is_multiple_of(4))
                 .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
         },
-        ..Variant::new("vec4_rows", &[("WG", 64.0)])
+        ..Variant::new("vector", &[("WG", 64.0)])
     },
 ];
 

@@ -5,8 +5,8 @@ use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill}
 /// One invocation a row, or one workgroup a row.
 pub const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("thread_rows", &[("WG", 8.0)]),
-    Variant { suits: Suits::Gpu, ..Variant::new("workgroup_rows", &[("WG", 64.0)]) },
+    Variant::new("thread", &[("WG", 8.0)]),
+    Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
 
 /// Rows × width of the vision and audio towers in `kernels.md`, and the awkward sizes.
@@ -52,7 +52,7 @@ pub fn sweep() -> Vec<(usize, usize)> {
 /// One output `y[r, d]`.
 pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
     let workgroups = match variant.name {
-        "thread_rows" => r.div_ceil(variant.constant("WG")),
+        "thread" => r.div_ceil(variant.constant("WG")),
         _ => r,
     };
     let output = Buffer::new("y", dtype.storage(), r, d);
@@ -64,7 +64,7 @@ pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
 /// Most additions one term passes through: the loop of one invocation, then the tree.
 pub fn depth(d: usize, variant: &Variant) -> usize {
     match variant.name {
-        "thread_rows" => d,
+        "thread" => d,
         _ => {
             let lanes = variant.constant("WG");
             d.div_ceil(lanes) + lanes.ilog2() as usize

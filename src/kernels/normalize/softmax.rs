@@ -32,9 +32,9 @@ impl Kernel for Softmax {
                 full.map(of).into_iter().chain(tails).collect()
             }
             Preset::Models => vec![
+                of((384, 257)).from("BLIP-2 Q-Former"),
                 // Ten alignment heads of 448 tokens over 1,500 audio frames.
                 of((4_480, 1_500)).from("Whisper-large-v3 alignment heads"),
-                of((384, 257)).from("BLIP-2 Q-Former"),
                 of((6_000, 500)).from("MulT MOSEI text from audio"),
             ],
             Preset::Sweep => rows::sweep().into_iter().map(of).collect(),

@@ -105,10 +105,10 @@ fn models() -> Vec<Shape> {
     let heads = [1280, 1024, 768, 512, 384]
         .map(|k| of(1024, 1024, k).from("ImageBind-huge heads, batch 1024"));
     let one_each = vec![
-        of(257, 1536, 1408).from("BLIP-2 Q-Former keys and values"),
-        of(32, 768, 768).from("BLIP-2 Q-Former queries"),
-        of(577, 768, 1024).from("CLIP ViT-L/14-336 image"),
         of(77, 768, 768).from("CLIP ViT-L/14-336 text"),
+        of(577, 768, 1024).from("CLIP ViT-L/14-336 image"),
+        of(32, 768, 768).from("BLIP-2 Q-Former queries"),
+        of(257, 1536, 1408).from("BLIP-2 Q-Former keys and values"),
         of(576, 4096, 1024).tag("gelu").from("LLaVA-1.5-7B"),
         of(576, 4096, 4096).from("LLaVA-1.5-7B"),
         of(1, 1024, 1280).from("ImageBind-huge vision head"),

@@ -1,0 +1,207 @@
+//! The command line as a user meets it: exit codes, streams, messages, files.
+
+#![cfg(feature = "cli")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use common::{has_adapter, ran};
+use serde_json::Value;
+
+/// A cell that takes milliseconds.
+const SMALL: &str = "^layer_norm/thread/f32/r7d31$";
+
+fn fusebench(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fusebench"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    fusebench(arguments).output().expect("the program starts")
+}
+
+/// A machine without any adapter.
+fn bare(arguments: &[&str]) -> Output {
+    let mut command = fusebench(arguments);
+    command.env("VK_DRIVER_FILES", "/nonexistent").env("WGPU_BACKEND", "vulkan");
+    command.output().expect("the program starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[track_caller]
+fn ends(output: &Output, code: i32, says: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for words in says {
+        assert!(text.contains(words), "no `{words}` in: {text}");
+    }
+}
+
+#[test]
+fn listing_needs_no_adapter() {
+    let listed = bare(&["list"]);
+    ends(&listed, 0, &[]);
+    assert!(stdout(&listed).contains("layer_norm (normalize)"));
+    assert_eq!(stderr(&listed), "");
+    let cells: Value = serde_json::from_slice(&bare(&["list", "--json"]).stdout).expect("JSON");
+    let ids: Vec<&str> =
+        cells.as_array().unwrap().iter().map(|cell| cell["id"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"layer_norm/thread/f32/r257d1408"), "{ids:?}");
+}
+
+#[test]
+fn without_an_adapter_running_is_an_environment_error_with_advice() {
+    for command in ["run", "check", "devices"] {
+        let out = bare(&[command]);
+        ends(&out, 3, &["no graphics adapter", "scripts/bench"]);
+        assert_eq!(stdout(&out), "");
+    }
+}
+
+#[test]
+fn a_filter_that_selects_nothing_says_what_is_near() {
+    ends(&output(&["run", "layr_norm"]), 4, &["layr_norm", "did you mean layer_norm"]);
+    ends(&output(&["list", "r7d31"]), 4, &["--preset smoke"]);
+    ends(&output(&["list", "("]), 2, &["not a regular expression"]);
+}
+
+#[test]
+fn unknown_names_are_usage_errors_that_list_the_known() {
+    ends(&output(&["run", "--dtype", "f64"]), 2, &["f64", "f16"]);
+    ends(&output(&["run", "--preset", "huge"]), 2, &["huge", "smoke"]);
+    ends(&output(&["run", "--variant", "fast"]), 2, &["fast", "flash"]);
+    ends(&output(&["run", "--max-time", "-1"]), 2, &["above 0"]);
+    ends(&output(&["frobnicate"]), 2, &["frobnicate"]);
+}
+
+#[test]
+fn an_overlay_that_matches_no_kernel_names_near_ones() {
+    let dir = tempfile::tempdir().expect("a folder");
+    ends(&overlaid(dir.path(), &[]), 2, &["no .wgsl file"]);
+    write(dir.path(), "normalize/layernorm.wgsl", "// x");
+    ends(&overlaid(dir.path(), &[]), 2, &["normalize/layernorm", "normalize/layer_norm"]);
+    ends(&overlaid(Path::new("/nonexistent"), &[]), 2, &["/nonexistent"]);
+}
+
+#[test]
+fn an_unwritable_result_is_found_before_anything_is_measured() {
+    if !has_adapter("an_unwritable_result_is_found_before_anything_is_measured") {
+        return;
+    }
+    let started = Instant::now();
+    let out = output(&["run", SMALL, "--preset", "smoke", "-o", "/nonexistent/out.json"]);
+    ends(&out, 2, &["/nonexistent/out.json"]);
+    assert_eq!(stdout(&out), "");
+    assert!(started.elapsed().as_secs_f64() < 5.0, "found after measuring");
+    ran("an_unwritable_result_is_found_before_anything_is_measured");
+}
+
+#[test]
+fn an_unknown_device_is_a_usage_error_that_lists_the_known() {
+    if !has_adapter("an_unknown_device_is_a_usage_error_that_lists_the_known") {
+        return;
+    }
+    ends(&output(&["run", "-d", "voodoo2"]), 2, &["voodoo2", "0 ("]);
+    ends(&output(&["run", "-d", "99"]), 2, &["99", "0 ("]);
+    ran("an_unknown_device_is_a_usage_error_that_lists_the_known");
+}
+
+#[test]
+fn a_run_writes_a_result_file_of_the_contract() {
+    let test = "a_run_writes_a_result_file_of_the_contract";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("planted-secret.json");
+    let path = file.to_str().expect("UTF-8");
+    let out = output(&["run", SMALL, "--preset", "smoke", "--quick", "-o", path]);
+    ends(&out, 0, &[]);
+    assert_eq!(stderr(&out), "", "nothing but results");
+    assert!(stdout(&out).contains("r7d31"));
+    let text = fs::read_to_string(&file).expect("a result file");
+    assert!(!text.contains("planted-secret"), "a path is in the result");
+    let run: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&run["format_version"], &run["complete"]), (&1.into(), &true.into()));
+    let row = &run["rows"][0];
+    assert_eq!(row["status"], "ok");
+    for key in ["time", "rate", "accuracy", "work", "shape"] {
+        assert!(row[key].is_object(), "{key}: {row}");
+    }
+    assert!(row["time"]["median"].as_f64().unwrap() > 0.0);
+    assert!(row["accuracy"]["passed"].as_bool().unwrap());
+    assert!(run["environment"]["peaks"].as_array().unwrap().len() > 3);
+    assert!(!file.with_extension("json.partial.jsonl").exists(), "no partial file is left");
+    ran(test);
+}
+
+#[test]
+fn formats_go_to_stdout() {
+    let test = "formats_go_to_stdout";
+    if !has_adapter(test) {
+        return;
+    }
+    let check = |extra: &[&str]| {
+        let out = output(&[&["check", SMALL, "--preset", "smoke"], extra].concat());
+        ends(&out, 0, &[]);
+        stdout(&out)
+    };
+    let json: Value = serde_json::from_str(&check(&["-o", "-"])).expect("JSON");
+    assert_eq!(json["rows"][0]["status"], "ok");
+    assert!(json["rows"][0].get("time").is_none(), "check takes no time");
+    assert!(check(&["--format", "csv"]).starts_with("id,"));
+    assert!(check(&["--format", "markdown"]).contains("| "));
+    assert!(!check(&[]).contains('\u{1b}'), "no colour where there is no terminal");
+    assert!(check(&["--color", "always"]).contains('\u{1b}'));
+    ran(test);
+}
+
+#[test]
+fn a_shader_that_does_not_compile_is_shown_with_its_line() {
+    let test = "a_shader_that_does_not_compile_is_shown_with_its_line";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), "normalize/layer_norm.wgsl", "\n\nfn broken( { }\n");
+    let out = overlaid(dir.path(), &[SMALL, "--preset", "smoke"]);
+    ends(&out, 1, &["fn broken( { }", "wgsl:3:", "^"]);
+    assert!(stdout(&out).contains("error"));
+    ran(test);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut child = fusebench(&["list", "--preset", "sweep", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("it ends");
+    ends(&out, 0, &[]);
+    assert_eq!(stderr(&out), "");
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().expect("a family")).expect("a folder");
+    fs::write(path, text).expect("a shader");
+}
+
+fn overlaid(dir: &Path, arguments: &[&str]) -> Output {
+    let dir = dir.to_str().expect("UTF-8");
+    output(&[&["check", "--kernels", dir], arguments].concat())
+}

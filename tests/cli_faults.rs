@@ -1,0 +1,182 @@
+//! What may happen to a run from outside and below: killed workers, endless shaders, Ctrl-C.
+
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{has_adapter, ran};
+use fusebench::kernels::ALL;
+use serde_json::Value;
+
+fn start(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_fusebench"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([name, &pid.to_string()]).status();
+    assert!(status.expect("kill exists").success());
+}
+
+/// The worker of a supervisor, once there is one other than `not`.
+fn worker(supervisor: &Child, not: Option<u32>) -> u32 {
+    let pid = supervisor.id();
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        let children = fs::read_to_string(&path).unwrap_or_default();
+        let found = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        if let Some(pid) = found.into_iter().find(|pid| Some(*pid) != not) {
+            return pid;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    panic!("no worker started");
+}
+
+/// Waits until the partial file holds the header and `rows` rows.
+fn wait_for_rows(file: &Path, rows: usize) {
+    let partial = format!("{}.partial.jsonl", file.display());
+    let started = Instant::now();
+    while fs::read_to_string(&partial).unwrap_or_default().lines().count() <= rows {
+        assert!(started.elapsed() < Duration::from_secs(60), "no row {rows} in {partial}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn finish(child: Child) -> Output {
+    child.wait_with_output().expect("it ends")
+}
+
+fn rows(file: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(file).expect("a result file")).expect("JSON")
+}
+
+fn with_status<'a>(run: &'a Value, status: &str) -> Vec<&'a Value> {
+    let rows = run["rows"].as_array().expect("rows");
+    rows.iter().filter(|row| row["status"] == status).collect()
+}
+
+#[test]
+fn a_worker_killed_from_outside_costs_one_row() {
+    let test = "a_worker_killed_from_outside_costs_one_row";
+    if !has_adapter(test) {
+        return;
+    }
+    for (name, word) in [("-KILL", "SIGKILL"), ("-SEGV", "SIGSEGV")] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("out.json");
+        let path = file.to_str().expect("UTF-8");
+        let filter = "^(layer_norm|rms_norm)/thread/f32";
+        let run = ["run", filter, "--preset", "smoke", "--max-time", "0.3", "-o", path];
+        let child = start(&run);
+        wait_for_rows(&file, 2);
+        signal(worker(&child, None), name);
+        let out = finish(child);
+        assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+        let run = rows(&file);
+        let errors = with_status(&run, "error");
+        assert_eq!(errors.len(), 1, "{name}: {errors:?}");
+        assert!(errors[0]["reason"].as_str().unwrap().contains(word), "{}", errors[0]["reason"]);
+        assert!(with_status(&run, "ok").len() > 10 && run["complete"] == true);
+    }
+    ran(test);
+}
+
+#[test]
+fn an_endless_shader_costs_only_its_own_rows() {
+    let test = "an_endless_shader_costs_only_its_own_rows";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let entry = ALL.iter().find(|entry| entry.name == "rms_norm").expect("in the registry");
+    let endless = entry.wgsl.replace("i < params.d;", "i < params.d || params.d > 0u;");
+    assert_ne!(endless, entry.wgsl, "the shader has a loop over d");
+    let shader = dir.path().join("kernels/normalize/rms_norm.wgsl");
+    fs::create_dir_all(shader.parent().unwrap()).expect("a folder");
+    fs::write(shader, endless).expect("a shader");
+    let file = dir.path().join("out.json");
+    let (path, kernels) = (file.to_str().unwrap(), dir.path().join("kernels"));
+    let filter = "^(layer_norm|rms_norm)/thread/f32/r(3d5|7d31|1d30)$";
+    let out = finish(start(&[
+        "check",
+        filter,
+        "--preset",
+        "smoke",
+        "--kernels",
+        kernels.to_str().unwrap(),
+        "--patience",
+        "2",
+        "-o",
+        path,
+    ]));
+    assert_eq!(out.status.code(), Some(1));
+    let run = rows(&file);
+    let (errors, fine) = (with_status(&run, "error"), with_status(&run, "ok"));
+    assert_eq!((errors.len(), fine.len()), (3, 3), "{run}");
+    assert!(errors.iter().all(|row| row["kernel"] == "rms_norm"));
+    assert!(errors.iter().any(|row| row["reason"].as_str().unwrap().contains("no progress")));
+    assert!(fine.iter().all(|row| row["kernel"] == "layer_norm"));
+    ran(test);
+}
+
+#[test]
+fn an_interrupt_leaves_a_valid_file() {
+    let test = "an_interrupt_leaves_a_valid_file";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.json");
+    let path = file.to_str().expect("UTF-8");
+    let child = start(&["run", "^layer_norm/thread", "--preset", "smoke", "-o", path]);
+    wait_for_rows(&file, 2);
+    let interrupted = Instant::now();
+    signal(child.id(), "-INT");
+    let out = finish(child);
+    assert_eq!(out.status.code(), Some(130), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(interrupted.elapsed() < Duration::from_secs(10), "ends after the current sample");
+    let run = rows(&file);
+    assert_eq!(run["complete"], false);
+    assert!(with_status(&run, "ok").len() >= 2);
+    assert!(run["rows"].as_array().unwrap().len() < 20, "the rest was not measured");
+    ran(test);
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once_and_keeps_the_rows() {
+    let test = "a_second_interrupt_ends_at_once_and_keeps_the_rows";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.json");
+    let path = file.to_str().expect("UTF-8");
+    let child = start(&["run", "^layer_norm/thread", "--preset", "smoke", "-o", path]);
+    wait_for_rows(&file, 1);
+    // A worker that cannot answer, as in a hanging driver.
+    let stopped = worker(&child, None);
+    signal(stopped, "-STOP");
+    signal(child.id(), "-INT");
+    sleep(Duration::from_millis(200));
+    signal(child.id(), "-INT");
+    let out = finish(child);
+    signal(stopped, "-KILL");
+    assert_eq!(out.status.code(), Some(130));
+    let partial = dir.path().join("out.json.partial.jsonl");
+    let run = fusebench::record::read(&partial).expect("a partial file is a result");
+    assert!(!run.complete && !run.rows.is_empty());
+    ran(test);
+}
