@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use common::{ran, session, skipped};
 use fusebench::gpu::Checks;
 use fusebench::kernel::Preset;
-use fusebench::kernels::ALL;
 use fusebench::record::{Row, Status};
 use fusebench::suite::{Cell, Session, Sources, Task, cells};
 

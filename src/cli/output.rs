@@ -49,13 +49,14 @@ pub fn failure(error: StoreError) -> Failure {
 pub fn show(run: &Run, target: &Target, timed: bool) {
     let to_stdout = target.output.as_deref() == Some(Path::new("-"));
     let format = if to_stdout { Format::Json } else { target.format };
-    print(&match format {
+    let text = match format {
         Format::Json => to_json(run),
         Format::Csv => report::csv::table(run),
         Format::Markdown => report::markdown::table(run),
         Format::Table if timed => report::terminal::table(run, COLOUR, width()),
         Format::Table => report::terminal::checks(run, COLOUR, width()),
-    });
+    };
+    print(&format!("{}\n", text.trim_end_matches('\n')));
 }
 
 /// Columns of the terminal, 100 where there is none.

@@ -201,7 +201,7 @@ impl Job<'_> {
         Ok(crew.exhausted())
     }
 
-    /// Positions of the cells to do, shuffled. Strategies made for GPUs are timed on a CPU driver
+    /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs are timed on a CPU driver
     /// only when asked for by name.
     fn order(&self, emulated: bool) -> Vec<usize> {
         let timed = matches!(self.mode, Mode::Run { .. });
@@ -216,8 +216,25 @@ impl Job<'_> {
                  CPU driver; --variant runs them"
             );
         }
-        order.sort_by_key(|&position| rng::word(self.target.seed, 0x0c31, position as u32));
+        // When time runs out, every kernel has had its first shapes.
+        let rounds = self.rounds();
+        order.sort_by_key(|&position| {
+            (rounds[position], rng::word(self.target.seed, 0x0c31, position as u32))
+        });
         order
+    }
+
+    /// For each cell how many shapes of its kernel come before its own.
+    fn rounds(&self) -> Vec<usize> {
+        let mut rounds = Vec::new();
+        for group in self.cells.chunk_by(|a, b| a.entry.name == b.entry.name) {
+            let mut round = 0;
+            for (index, cell) in group.iter().enumerate() {
+                round += usize::from(index > 0 && cell.shape != group[index - 1].shape);
+                rounds.push(round);
+            }
+        }
+        rounds
     }
 
     /// What the worker is asked to do with the next cell, or why it is not asked at all.

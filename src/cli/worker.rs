@@ -100,7 +100,10 @@ fn failed(error: &GpuError) -> Event {
 fn measure_peaks(session: &mut Session) -> bool {
     match session.measure_peaks() {
         Ok(peaks) => send(&Event::Peaks { peaks, timer: session.timer() }),
-        Err(error) => send(&failed(&error)) && false,
+        Err(error) => {
+            send(&failed(&error));
+            false
+        }
     }
 }
 

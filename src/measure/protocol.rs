@@ -115,7 +115,7 @@ impl<T: Target> Cell<'_, T> {
 
 /// Hot samples by the clock to believe.
 fn hot_samples_s(series: &Series, context: &Context) -> Vec<f64> {
-    match series.clock(context.submit_cost_s) {
+    match series.clock(context.submit_cost_s, context.emulated) {
         Clock::Trusted => series.device_samples_s(),
         Clock::Absent | Clock::Broken(_) | Clock::Suspect(_) => series.wall_samples_s(),
     }
@@ -123,7 +123,7 @@ fn hot_samples_s(series: &Series, context: &Context) -> Vec<f64> {
 
 /// Cold samples by the clock to believe; the cross-check is for batches only.
 fn cold_samples_s(series: &Series, context: &Context) -> Option<Vec<f64>> {
-    match series.clock(context.submit_cost_s) {
+    match series.clock(context.submit_cost_s, context.emulated) {
         Clock::Trusted | Clock::Suspect(_) => Some(series.device_samples_s()),
         Clock::Absent | Clock::Broken(_) => cold_wall_samples_s(series, context),
     }

@@ -72,14 +72,14 @@ impl Cell<'_> {
 
     /// Without a device timer nothing was dropped.
     fn n_invalid(&self) -> usize {
-        match self.hot.clock(self.context.submit_cost_s) {
+        match self.hot.clock(self.context.submit_cost_s, self.context.emulated) {
             Clock::Absent => 0,
             Clock::Trusted | Clock::Broken(_) | Clock::Suspect(_) => self.hot.invalid(),
         }
     }
 
     fn timer(&self, notes: &mut Vec<String>) -> TimerKind {
-        let note = match self.hot.clock(self.context.submit_cost_s) {
+        let note = match self.hot.clock(self.context.submit_cost_s, self.context.emulated) {
             Clock::Trusted => return TimerKind::Gpu,
             Clock::Absent => "timer: wall, the device gives no timestamps".to_string(),
             Clock::Broken(count) => {
@@ -102,7 +102,10 @@ impl Cell<'_> {
     /// Cold samples by the clock of the headline, and their median where it means something.
     fn cold(&self, timer: TimerKind, notes: &mut Vec<String>) -> (Vec<f64>, Option<f64>) {
         let Some(cold) = &self.cold else { return (Vec::new(), None) };
-        let broken = matches!(cold.clock(self.context.submit_cost_s), Clock::Broken(_));
+        let broken = matches!(
+            cold.clock(self.context.submit_cost_s, self.context.emulated),
+            Clock::Broken(_)
+        );
         if timer == TimerKind::Wall || broken || cold.device_samples_s().is_empty() {
             let Some(samples_s) = cold_wall_samples_s(cold, self.context) else {
                 notes.push("cold: omitted, submission is over 5 % of a wall time".to_string());
@@ -161,6 +164,11 @@ impl Cell<'_> {
     }
 
     fn note_clock(&self, notes: &mut Vec<String>) {
+        // The clock of a CPU driver is the host's, and other programs share it: the interval and
+        // the samples tell what is to be told.
+        if self.context.emulated {
+            return;
+        }
         if !self.warm.plateau {
             notes.push("warm-up ended without a plateau".to_string());
         }

@@ -74,10 +74,10 @@ fn push(notes: &mut Vec<Note>, text: String, rows: Vec<usize>) {
     notes.push(Note { mark, text, rows });
 }
 
-/// The marks of one row: `a c`.
+/// The marks of one row: `ac`.
 pub(super) fn marks(notes: &[Note], row: usize) -> String {
     let of_row = notes.iter().filter(|note| note.rows.contains(&row));
-    of_row.map(|note| note.mark.as_str()).collect::<Vec<_>>().join(" ")
+    of_row.map(|note| note.mark.as_str()).collect()
 }
 
 /// Remarks that hold for the whole run.
@@ -102,6 +102,10 @@ fn measured_notes(run: &Run) -> Vec<(String, Vec<usize>)> {
     let mut groups: Vec<(String, String, Vec<usize>)> = Vec::new();
     for (index, row) in run.rows.iter().enumerate() {
         for note in row.time.iter().flat_map(|time| &time.notes).map(|note| clean(note)) {
+            // The row's own interval shows that the time was not enough.
+            if note.starts_with("time limit") {
+                continue;
+            }
             let number = |c: char| c.is_ascii_digit() || c == '±';
             let kind = note.split(number).next().unwrap_or("").trim_end().to_string();
             match groups.iter_mut().find(|(known, _, _)| *known == kind) {

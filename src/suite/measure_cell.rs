@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::cell::Cell;
 use super::session::{CellError, Session};
-use super::timing::{CellTimer, Cold, Prepared, pool_bytes};
+use super::timing::{CellTimer, Cold, HostSweep, Prepared, pool_bytes};
 use super::verify::Checked;
 use crate::gpu::{GpuError, Program, Sweep};
 use crate::kernel::Work;
 use crate::measure::{Context, Plan, Stopped, Timing, measure, score};
 use crate::record::{self, Row, Status};
+use crate::units::Seconds;
 
 impl Session {
     /// Runs the protocol on a verified program and its verified data.
@@ -29,19 +30,28 @@ impl Session {
         let prepared = Prepared { program, set };
         let pool = pool_bytes(self.gpu.report.emulated);
         let sets = Cold::sets(prepared.set.bytes, pool);
-        if sets.is_none() && self.sweep.is_none() {
-            self.sweep = Sweep::new(&self.gpu, pool).ok();
+        let emulated = self.gpu.report.emulated;
+        match (sets, emulated) {
+            (Some(_), _) => {}
+            (None, true) => {
+                self.host_sweep.get_or_insert_with(HostSweep::new);
+            }
+            (None, false) if self.sweep.is_some() => {}
+            (None, false) => self.sweep = Sweep::new(&self.gpu, pool).ok(),
         }
-        let cold = match sets {
-            Some(count) => self.rotation(cell, &prepared, &inputs, count)?,
-            None => self.sweep.as_ref().map_or(Cold::Unavailable, Cold::Sweep),
+        let cold = match (sets, &self.host_sweep, &self.sweep) {
+            (Some(count), ..) => self.rotation(cell, &prepared, &inputs, count)?,
+            (None, Some(sweep), _) => Cold::HostSweep(sweep),
+            (None, None, Some(sweep)) => Cold::Sweep(sweep),
+            (None, None, None) => Cold::Unavailable,
         };
         let partial = matches!(cold, Cold::Unavailable);
         let context = Context {
             timer_resolution_s: self.timer.resolution_s,
             submit_cost_s: self.timer.submit_cost_s,
-            canary_baseline_s: self.canary_baseline_s,
-            emulated: self.gpu.report.emulated,
+            // What slows a CPU driver down is other programs, and no pause would cool them.
+            canary_baseline_s: self.canary_baseline_s.filter(|_| !emulated),
+            emulated,
             seed: self.seed,
         };
         let mut timer = CellTimer {
@@ -118,8 +128,8 @@ fn stopped(stopped: Stopped<GpuError>) -> CellError {
         Stopped::Failed(error) => error.into(),
         Stopped::Interrupted => CellError::new(Status::Skipped, "interrupted".to_owned()),
         Stopped::TooLong { dispatch_s } => {
-            let reason =
-                format!("run budget: one dispatch takes {dispatch_s:.2} s, see --max-time");
+            let one = Seconds(dispatch_s);
+            let reason = format!("run budget: one dispatch takes {one}; see --max-time");
             CellError::new(Status::Skipped, reason)
         }
     }

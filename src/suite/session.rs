@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cell::Cell;
 use super::sources::Sources;
-use super::timing::{Canary, Prepared};
+use super::timing::{Canary, HostSweep, Prepared};
 use super::verify::{Failure, Scope, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Sweep};
@@ -15,6 +15,7 @@ use crate::kernel::{Dtype, Shape};
 use crate::measure::Plan;
 use crate::record::{self, Row, Status};
 use crate::shader;
+use crate::units::Seconds;
 
 /// Reference operations spent on verifying one distribution of a timed cell: about a fifth of a
 /// default run over the `models` preset on two cores, which track 1e8 of them a second.
@@ -59,6 +60,7 @@ pub struct Session {
     pub(super) canary: Option<Canary>,
     pub(super) canary_baseline_s: Option<f64>,
     pub(super) sweep: Option<Sweep>,
+    pub(super) host_sweep: Option<HostSweep>,
     pub(super) timer: record::Timer,
     pub(super) interrupt: Arc<AtomicBool>,
 }
@@ -112,6 +114,7 @@ impl Session {
             canary: None,
             canary_baseline_s: None,
             sweep: None,
+            host_sweep: None,
             timer,
             interrupt,
         })
@@ -293,7 +296,9 @@ impl Session {
         if let Task::Run { allowance_s, .. } = *task {
             let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
             if estimate_s > allowance_s {
-                let reason = format!("run budget: needs about {estimate_s:.0} s, see --max-time");
+                let (needs, left) = (Seconds(estimate_s), Seconds(allowance_s));
+                let reason =
+                    format!("run budget: needs about {needs}, may take {left}; see --max-time");
                 return Err(CellError::new(Status::Skipped, reason));
             }
         }

@@ -1,6 +1,6 @@
 //! The device side of the measuring protocol: hot passes, cold passes, the canary.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::environment::last_level_cache_bytes;
@@ -12,7 +12,7 @@ use crate::measure::{Reading, Target};
 const ROTATE_FROM_BYTES: u64 = 8 << 20;
 /// Four times the largest GPU cache seen in the evidence (GB200, 129 MB).
 const POOL_BYTES_GPU: u64 = 512 << 20;
-/// On a CPU driver the pool is four last-level caches, within this.
+/// On a CPU driver the pool is twice the last-level cache, within this.
 const POOL_BYTES_CPU_MAX: u64 = 256 << 20;
 
 /// How much memory must pass by before a cell's data is out of every cache.
@@ -21,7 +21,24 @@ pub fn pool_bytes(emulated: bool) -> u64 {
         return POOL_BYTES_GPU;
     }
     let cache = last_level_cache_bytes().unwrap_or(32 << 20);
-    (4 * cache).min(POOL_BYTES_CPU_MAX)
+    (2 * cache).min(POOL_BYTES_CPU_MAX)
+}
+
+/// Host memory larger than the caches; a CPU driver would take a tenth of a second to rewrite it.
+pub struct HostSweep(Vec<AtomicU64>);
+
+impl HostSweep {
+    pub fn new() -> Self {
+        let words = pool_bytes(true) as usize / size_of::<AtomicU64>();
+        HostSweep((0..words as u64).map(AtomicU64::new).collect())
+    }
+
+    /// Rewrites one word of every cache line.
+    fn run(&self) {
+        for word in self.0.iter().step_by(8) {
+            word.store(word.load(Ordering::Relaxed) ^ 1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A program with one set of buffers, ready to be dispatched.
@@ -36,6 +53,8 @@ pub enum Cold<'a> {
     Rotate(Vec<BufferSet>),
     /// One set, and a sweep of the caches before each sample.
     Sweep(&'a Sweep),
+    /// The same for a CPU driver, whose caches are the host's.
+    HostSweep(&'a HostSweep),
     /// Neither could be allocated.
     Unavailable,
 }
@@ -85,6 +104,10 @@ impl Target for CellTimer<'_> {
             }
             Cold::Sweep(sweep) => {
                 sweep.run(self.gpu)?;
+                &self.prepared.set
+            }
+            Cold::HostSweep(sweep) => {
+                sweep.run();
                 &self.prepared.set
             }
             Cold::Unavailable => &self.prepared.set,

@@ -16,7 +16,7 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
         Preset::Smoke => {
             [0, 4, 16, 20, 1_024, 1_028, 4_112, 65_552, 262_148, 1 << 20].map(of).into()
         }
-        Preset::Models => [16, 20, 24, 26].map(|log2| of(1 << log2)).into(),
+        Preset::Models => [20, 26].map(|log2| of(1 << log2)).into(),
         Preset::Sweep => (13..=27).map(|log2| of(1 << log2)).collect(),
     }
 }
