@@ -322,15 +322,15 @@ fn corrupted_shaders_do_not_compile() {
 fn unknown_constants_and_entries_are_refused() {
     let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
     let of = |entry, name| Pipeline { entry, constants: vec![(name, 8.0)], writable: vec![] };
-    assert!(translate(&module, &info, &of("thread_rows", "WG")).is_ok());
-    assert!(translate(&module, &info, &of("thread_rows", "LANES")).is_err());
+    assert!(translate(&module, &info, &of("thread", "WG")).is_ok());
+    assert!(translate(&module, &info, &of("thread", "LANES")).is_err());
     assert!(translate(&module, &info, &of("no_such_entry", "WG")).is_err());
 }
 
 #[test]
 fn writing_a_buffer_that_is_not_provided_is_found() {
     let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
-    let of = |writable| Pipeline { entry: "thread_rows", constants: vec![], writable };
+    let of = |writable| Pipeline { entry: "thread", constants: vec![], writable };
     assert_eq!(check_writes(&module, &info, &of(vec!["y"])), Ok(()));
     assert!(check_writes(&module, &info, &of(vec!["scores"])).is_err());
 }
@@ -344,7 +344,7 @@ fn a_corrupted_module_fails_spirv_val() {
     }
     let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
     let constants = vec![("WG", 8.0)];
-    let pipeline = Pipeline { entry: "thread_rows", constants, writable: vec![] };
+    let pipeline = Pipeline { entry: "thread", constants, writable: vec![] };
     let words = translate(&module, &info, &pipeline).expect("valid");
     assert_eq!(spirv_val(&words), Ok(()));
     assert!(spirv_val(&words[..words.len() - 1]).is_err(), "OpFunctionEnd is missing");

@@ -166,7 +166,13 @@ pub struct RunArgs {
     #[arg(long, env = "FUSEBENCH_QUICK")]
     pub quick: bool,
     /// Seconds per cell; lifts the limit of two minutes on the whole run.
-    #[arg(long, value_name = "S", env = "FUSEBENCH_MAX_TIME", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        value_name = "S",
+        env = "FUSEBENCH_MAX_TIME",
+        allow_negative_numbers = true,
+        value_parser = positive_seconds
+    )]
     pub max_time: Option<f64>,
 }
 

@@ -201,8 +201,8 @@ impl Job<'_> {
         Ok(crew.exhausted())
     }
 
-    /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs are timed on a CPU driver
-    /// only when asked for by name.
+    /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs
+    /// are timed on a CPU driver only when asked for by name.
     fn order(&self, emulated: bool) -> Vec<usize> {
         let timed = matches!(self.mode, Mode::Run { .. });
         let only_suited = timed && emulated && self.selection.variant.is_empty();

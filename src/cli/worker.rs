@@ -13,6 +13,7 @@ use crate::suite::{Cell, Effort, Session, Sources, Task, cells, device_record};
 
 /// Serves requests until standard input ends.
 pub fn serve() -> Exit {
+    die_of_faults();
     let interrupt = Arc::new(AtomicBool::new(false));
     let requests = listen(Arc::clone(&interrupt));
     let mut session = None;
@@ -39,6 +40,16 @@ pub fn serve() -> Exit {
         }
     }
     Exit::Fine
+}
+
+/// Rust's own handler for memory faults swallows the first one that comes from outside.
+fn die_of_faults() {
+    #[cfg(unix)]
+    // SAFETY: called before any other thread exists; the default disposition needs no handler.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
 }
 
 /// Reads requests on a thread of its own, so that `Stop` is heard in the middle of a cell and the
