@@ -102,8 +102,8 @@ fn measured_notes(run: &Run) -> Vec<(String, Vec<usize>)> {
     let mut groups: Vec<(String, String, Vec<usize>)> = Vec::new();
     for (index, row) in run.rows.iter().enumerate() {
         for note in row.time.iter().flat_map(|time| &time.notes).map(|note| clean(note)) {
-            // The row's own interval shows that the time was not enough.
-            if note.starts_with("time limit") {
+            // What the row shows already: its interval, and the drift above.
+            if ["time limit", "clock drifting"].iter().any(|told| note.starts_with(told)) {
                 continue;
             }
             let number = |c: char| c.is_ascii_digit() || c == '±';

@@ -11,7 +11,7 @@ use crate::record;
 /// Working sets of the bandwidth curve, log2 of the bytes; the largest leaves every GPU cache.
 const CURVE_LOG2_BYTES: [u32; 6] = [14, 17, 20, 23, 26, 28];
 /// A CPU driver is slow and its caches are small.
-const CURVE_LOG2_BYTES_EMULATED: [u32; 4] = [14, 18, 22, 25];
+const CURVE_LOG2_BYTES_EMULATED: [u32; 4] = [14, 18, 21, 25];
 /// On a CPU driver, whose cores other programs share, two readings agree when they are this close;
 /// elsewhere [`measure::agreed`] decides.
 const AGREEMENT_EMULATED: f64 = 0.20;
