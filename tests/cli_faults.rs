@@ -95,6 +95,33 @@ fn a_worker_killed_from_outside_costs_one_row() {
 }
 
 #[test]
+fn three_workers_lost_in_a_row_end_the_run_with_the_rows_so_far() {
+    let test = "three_workers_lost_in_a_row_end_the_run_with_the_rows_so_far";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.json");
+    let path = file.to_str().expect("UTF-8");
+    let run = ["run", "^layer_norm/thread/f32", "--preset", "smoke", "--max-time", "4", "-o", path];
+    let child = start(&run);
+    wait_for_rows(&file, 1);
+    let mut last = None;
+    for lost in 1..=3 {
+        let pid = worker(&child, last);
+        signal(pid, "-KILL");
+        last = Some(pid);
+        wait_for_rows(&file, 1 + lost);
+    }
+    let out = finish(child);
+    assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
+    let run = rows(&file);
+    assert_eq!((with_status(&run, "error").len(), &run["complete"]), (3, &false.into()));
+    assert_eq!(with_status(&run, "ok").len(), 1);
+    ran(test);
+}
+
+#[test]
 fn an_endless_shader_costs_only_its_own_rows() {
     let test = "an_endless_shader_costs_only_its_own_rows";
     if !has_adapter(test) {

@@ -73,22 +73,17 @@ impl Crew {
     }
 
     /// Does one cell, whatever happens to the worker.
-    ///
-    /// # Errors
-    /// When three workers in a row were lost, or no new one can be started.
-    pub fn work(
-        &mut self,
-        cell: &Cell,
-        request: CellRequest,
-        stage: &mut dyn FnMut(&str),
-    ) -> Result<Row, Failure> {
+    pub fn work(&mut self, cell: &Cell, request: CellRequest, stage: &mut dyn FnMut(&str)) -> Row {
         let checks = self.setup.checks.clone();
         let failed = |reason: String| cell.row(Status::Error, Some(reason), &checks);
         if let Some((_, id)) = self.hung.iter().find(|(kernel, _)| *kernel == cell.entry.name) {
-            return Ok(failed(format!("not run: this shader hung in {id}")));
+            return failed(format!("not run: this shader hung in {id}"));
         }
-        if self.worker.is_none() {
-            self.recruit()?;
+        if self.worker.is_none()
+            && let Err(failure) = self.recruit()
+        {
+            self.losses += 1;
+            return failed(failure.message);
         }
         let worker = self.worker.as_mut().expect("just recruited");
         worker.be_patient_for(self.patience_s);
@@ -109,7 +104,7 @@ impl Crew {
         if lost {
             self.worker = None;
         }
-        Ok(row)
+        row
     }
 
     /// Whether the device keeps taking workers down.

@@ -12,7 +12,7 @@ use super::{arguments, interrupt, output, overlay, select};
 use crate::kernel::Suits;
 use crate::record::{
     CellRequest, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run, Setup, Status,
-    TaskRequest,
+    StoreError, TaskRequest,
 };
 use crate::rng;
 use crate::suite::Cell;
@@ -149,26 +149,31 @@ impl Job<'_> {
         if let Some(file) = &mut file {
             file.header(&run).map_err(output::failure)?;
         }
-        let exhausted = self.cells(&mut crew, &mut run, file.as_mut())?;
+        let written = self.cells(&mut crew, &mut run, file.as_mut());
+        let exhausted = crew.exhausted();
         drop(crew);
-        run.complete = !interrupt::requested() && !exhausted;
+        run.complete = written.is_ok() && !interrupt::requested() && !exhausted;
         run.environment.finished = Some(now());
         output::show(&run, self.target, matches!(self.mode, Mode::Run { .. }));
+        explain(&run);
+        written.map_err(output::failure)?;
         if let Some(file) = file {
             file.finish(&run).map_err(output::failure)?;
         }
-        explain(&run);
         Ok(outcome(&run, exhausted))
     }
 
     /// Does every cell in an order shuffled by the seed; rows end up in the order of selection.
-    /// True when the device had to be given up.
+    ///
+    /// # Errors
+    /// When a row cannot be written; the rows so far are in `run`.
     fn cells(
         &self,
         crew: &mut Crew,
         run: &mut Run,
         mut file: Option<&mut PartialFile>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(), StoreError> {
+        let mut written = Ok(());
         let order = self.order(run.environment.device.emulated);
         let progress = Progress::new(order.len());
         let mut rows: Vec<(usize, Row)> = Vec::new();
@@ -184,7 +189,7 @@ impl Job<'_> {
                 Ok(task) => {
                     let preset = cell.preset.name().to_owned();
                     let request = CellRequest { id: id.clone(), preset, task };
-                    crew.work(cell, request, &mut |stage| progress.at(&id, stage))?
+                    crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
             };
             progress.done();
@@ -192,13 +197,16 @@ impl Job<'_> {
                 break;
             }
             if let Some(file) = file.as_deref_mut() {
-                file.row(&row).map_err(output::failure)?;
+                written = file.row(&row);
             }
             rows.push((position, row));
+            if written.is_err() {
+                break;
+            }
         }
         rows.sort_by_key(|(position, _)| *position);
         run.rows = rows.into_iter().map(|(_, row)| row).collect();
-        Ok(crew.exhausted())
+        written
     }
 
     /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs

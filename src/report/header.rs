@@ -35,6 +35,9 @@ pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
     }
     if run.rows.iter().any(|row| row.time.is_some()) {
         lines.push(("peaks", peaks(&environment.peaks)));
+    } else {
+        // Nothing was timed, so no clock was looked at.
+        lines.retain(|(name, _)| *name != "timer");
     }
     lines
 }
