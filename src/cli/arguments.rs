@@ -32,7 +32,17 @@ fn common(list: &mut Vec<String>, selection: &Selection, target: &Target) {
     option(list, "--seed", Some(target.seed.to_string()));
     option(list, "--checks", Some(target.checks.name().to_owned()));
     option(list, "--output", target.output.as_ref().map(|_| PATH.to_owned()));
-    flag(list, "--format=json", target.format == Format::Json);
+    option(list, "--format", format_name(target.format).map(str::to_owned));
+}
+
+/// The form of the output, where it is not the default one.
+fn format_name(format: Format) -> Option<&'static str> {
+    match format {
+        Format::Table => None,
+        Format::Json => Some("json"),
+        Format::Csv => Some("csv"),
+        Format::Markdown => Some("markdown"),
+    }
 }
 
 fn option(list: &mut Vec<String>, name: &str, value: Option<String>) {
