@@ -1,9 +1,13 @@
 //! Tells the program which commit it was built from.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    for path in [".git/HEAD", ".git/index", "src", "kernels", "Cargo.lock"] {
+    // The log of HEAD grows with every commit and checkout. A path that is not there, as in a tree
+    // without git, would make every build run this again.
+    let watched = [".git/HEAD", ".git/logs/HEAD", "src", "kernels", "Cargo.lock"];
+    for path in watched.into_iter().filter(|path| Path::new(path).exists()) {
         println!("cargo::rerun-if-changed={path}");
     }
     let git = |arguments: &[&str]| {
