@@ -1,13 +1,13 @@
 //! Input tensors: what is uploaded, from which distribution, reproducibly.
 
-use half::f16;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, IxDyn};
 use rayon::prelude::*;
 
-use crate::kernel::{Dtype, Elem};
+use crate::kernel::{Dtype, Elem, Variant};
 use crate::rng;
 
-/// What the input values look like. Each one exposes faults that the others hide.
+/// What the input values look like. Each one exposes faults that the others hide. Those that only
+/// some kernels know how to draw look like [`Distribution::Normal`] in the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Distribution {
     /// Standard normal: the timed data, and the precision class.
@@ -20,10 +20,43 @@ pub enum Distribution {
     Small,
     /// Normal with standard deviation 30: a missing max-subtraction.
     Large,
+    /// 1000.1 everywhere: a zero variance, range or distance that must not be divided by.
+    Constant,
+    /// Normal with some channels of the last axis 20 times as large: one scale for all of them.
+    Outliers,
+    /// Halves between -2 and 2: equal values, and codes half-way between two others.
+    Ties,
+    /// Nothing but -127 and 127: sums that only exact integer arithmetic gets right.
+    Extreme,
+    /// Normal, the first axis growing from 1 to 2^15 (2^10 in f16): modalities of unlike scale.
+    Ratio,
+    /// Subnormal numbers, which a device may flush to zero.
+    Subnormal,
+    /// One key answers each query: a dropped, doubled or shifted key.
+    Needle,
+    /// The kernel's own limits, such as norms of exactly the clipping bound.
+    Edges,
 }
 
 impl Distribution {
-    pub const ALL: [Distribution; 5] = [
+    pub const ALL: [Distribution; 13] = [
+        Distribution::Normal,
+        Distribution::Integers,
+        Distribution::Offset,
+        Distribution::Small,
+        Distribution::Large,
+        Distribution::Constant,
+        Distribution::Outliers,
+        Distribution::Ties,
+        Distribution::Extreme,
+        Distribution::Ratio,
+        Distribution::Subnormal,
+        Distribution::Needle,
+        Distribution::Edges,
+    ];
+
+    /// What suits a kernel of real numbers without peculiarities.
+    pub const COMMON: &[Distribution] = &[
         Distribution::Normal,
         Distribution::Integers,
         Distribution::Offset,
@@ -34,7 +67,14 @@ impl Distribution {
     /// Whether the values are so many different ones that roundings are independent. Around 1000
     /// f16 has steps of one half, and an integer is one of 31 values.
     pub fn is_continuous(self) -> bool {
-        !matches!(self, Distribution::Integers | Distribution::Offset)
+        matches!(
+            self,
+            Distribution::Normal
+                | Distribution::Small
+                | Distribution::Large
+                | Distribution::Outliers
+                | Distribution::Ratio
+        )
     }
 
     pub fn name(self) -> &'static str {
@@ -44,6 +84,14 @@ impl Distribution {
             Distribution::Offset => "offset",
             Distribution::Small => "small",
             Distribution::Large => "large",
+            Distribution::Constant => "constant",
+            Distribution::Outliers => "outliers",
+            Distribution::Ties => "ties",
+            Distribution::Extreme => "extreme",
+            Distribution::Ratio => "ratio",
+            Distribution::Subnormal => "subnormal",
+            Distribution::Needle => "needle",
+            Distribution::Edges => "edges",
         }
     }
 }
@@ -52,26 +100,60 @@ impl Distribution {
 #[derive(Clone, Copy, Debug)]
 pub struct Generator {
     pub dtype: Dtype,
+    /// How floating-point tensors are stored.
+    pub storage: Elem,
     pub distribution: Distribution,
     pub seed: u32,
 }
 
 impl Generator {
-    /// A data tensor in the storage type of the precision.
+    pub fn new(dtype: Dtype, variant: &Variant, distribution: Distribution, seed: u32) -> Self {
+        Generator { dtype, storage: variant.storage(dtype), distribution, seed }
+    }
+
+    /// The same with floating-point tensors stored otherwise: scales that stay f32, say.
+    pub fn stored_as(self, storage: Elem) -> Self {
+        Generator { storage, ..self }
+    }
+
+    /// A data tensor in the storage type.
     pub fn data(&self, name: &'static str, dims: &[usize]) -> Tensor {
-        // In f16 only sums up to 2^11 are exact: keep to -1, 0, 1, and half of them zero.
-        let integer = |stream, index| match self.dtype.storage() {
+        let half = self.storage == Elem::F16;
+        let plane = dims.iter().skip(1).product::<usize>().max(1);
+        let width = dims.last().copied().unwrap_or(1).max(1) as u32;
+        let octaves = if half { 10.0 } else { 15.0 };
+        let ratio = |index: u32| {
+            let steps = dims.first().map_or(1, |&first| first.max(2) - 1);
+            (octaves * (index as usize / plane) as f32 / steps as f32).exp2()
+        };
+        let outlier = |channel: u32| rng::word(self.seed, 0x0c4a, channel).is_multiple_of(171);
+        self.tensor(name, dims, |stream, index| {
+            let normal = || rng::normal(self.seed, stream, index);
+            let sign = || if rng::word(self.seed, stream, index) & 1 == 0 { 1.0 } else { -1.0 };
+            match self.distribution {
+                Distribution::Normal | Distribution::Needle | Distribution::Edges => normal(),
+                Distribution::Integers => self.integer(stream, index) as f32,
+                Distribution::Offset => 1000.0 + normal(),
+                Distribution::Small => 1e-3 * normal(),
+                Distribution::Large => 30.0 * normal(),
+                Distribution::Constant => 1000.1,
+                Distribution::Outliers if outlier(index % width) => 20.0 * normal(),
+                Distribution::Outliers => normal(),
+                Distribution::Ties => 0.5 * rng::integer(self.seed, stream, index, 4) as f32,
+                Distribution::Extreme => 127.0 * sign(),
+                Distribution::Ratio => ratio(index) * normal(),
+                Distribution::Subnormal if half => 1e-5 * normal(),
+                Distribution::Subnormal => 1e-39 * normal(),
+            }
+        })
+    }
+
+    /// In f16 only sums up to 2^11 are exact: -1, 0 and 1, half of them zero. Otherwise -15 to 15.
+    fn integer(&self, stream: u32, index: u32) -> i32 {
+        match self.storage {
             Elem::F16 => rng::integer(self.seed, stream, index, 2) / 2,
             _ => rng::integer(self.seed, stream, index, 15),
-        };
-        let normal = |stream, index| rng::normal(self.seed, stream, index);
-        self.tensor(name, dims, |stream, index| match self.distribution {
-            Distribution::Normal => normal(stream, index),
-            Distribution::Integers => integer(stream, index) as f32,
-            Distribution::Offset => 1000.0 + normal(stream, index),
-            Distribution::Small => 1e-3 * normal(stream, index),
-            Distribution::Large => 30.0 * normal(stream, index),
-        })
+        }
     }
 
     /// A parameter tensor (weights, gains, biases): standard normal whatever the distribution of
@@ -84,7 +166,7 @@ impl Generator {
         }
     }
 
-    /// A tensor in the storage type of the precision with values given by flat index.
+    /// A tensor in the storage type with values given by flat index.
     pub fn filled(
         &self,
         name: &'static str,
@@ -101,19 +183,10 @@ impl Generator {
         draw: impl Fn(u32, u32) -> f32 + Sync,
     ) -> Tensor {
         let stream = name.bytes().fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let elem = self.dtype.storage();
-        let draw = |index: u32| round_to(elem, draw(stream, index));
+        let draw = |index: u32| self.storage.round(draw(stream, index));
         let len = dims.iter().product::<usize>() as u32;
         let values: Vec<f32> = (0..len).into_par_iter().map(draw).collect();
-        Tensor { name, elem, values: Values::Float(shaped(dims, values)) }
-    }
-}
-
-/// The nearest value of the storage type.
-pub fn round_to(elem: Elem, value: f32) -> f32 {
-    match elem {
-        Elem::F16 => f16::from_f32(value).to_f32(),
-        Elem::F32 | Elem::U32 => value,
+        Tensor { name, elem: self.storage, values: Values::Float(shaped(dims, values)) }
     }
 }
 
@@ -127,9 +200,16 @@ pub struct Inputs {
     pub params: Params,
     /// In binding order, from binding 1.
     pub tensors: Vec<Tensor>,
+    /// What compressed tensors were made from; never uploaded.
+    pub originals: Vec<Tensor>,
 }
 
 impl Inputs {
+    /// Tensors in binding order, nothing compressed.
+    pub fn new(params: Params, tensors: Vec<Tensor>) -> Self {
+        Inputs { params, tensors, originals: Vec::new() }
+    }
+
     /// A floating-point tensor by name, with its dimensions.
     ///
     /// # Panics
@@ -152,8 +232,20 @@ impl Inputs {
         array.view()
     }
 
+    /// A tensor of packed codes by name, one code per element.
+    ///
+    /// # Panics
+    /// As [`Inputs::float`].
+    pub fn codes<D: Dimension>(&self, name: &str) -> ArrayView<'_, i8, D> {
+        let Values::Code(array) = &self.tensor(name).values else {
+            panic!("tensor {name} does not hold codes");
+        };
+        array.view().into_dimensionality().expect("the rank the kernel declared")
+    }
+
     fn tensor(&self, name: &str) -> &Tensor {
-        let found = self.tensors.iter().find(|tensor| tensor.name == name);
+        let mut all = self.tensors.iter().chain(&self.originals);
+        let found = all.find(|tensor| tensor.name == name);
         found.unwrap_or_else(|| panic!("no tensor {name}"))
     }
 }
@@ -171,6 +263,8 @@ pub struct Tensor {
 enum Values {
     Float(ArrayD<f32>),
     Word(ArrayD<u32>),
+    /// Packed when uploaded.
+    Code(ArrayD<i8>),
 }
 
 impl Tensor {
@@ -179,13 +273,24 @@ impl Tensor {
         Tensor { name, elem: Elem::U32, values: Values::Word(shaped(dims, values)) }
     }
 
+    /// An array of codes to be packed as `elem` without gaps between rows.
+    pub fn codes(name: &'static str, elem: Elem, dims: &[usize], codes: Vec<i8>) -> Self {
+        Tensor { name, elem, values: Values::Code(shaped(dims, codes)) }
+    }
+
+    /// Floating-point values as given, stored as f32 or rounded to f16.
+    pub fn floats(name: &'static str, elem: Elem, dims: &[usize], values: Vec<f32>) -> Self {
+        let values = values.into_iter().map(|value| elem.round(value)).collect();
+        Tensor { name, elem, values: Values::Float(shaped(dims, values)) }
+    }
+
     /// Fills the elements whose flat index is `unused` with a huge number, so that a kernel that
     /// reads padding or an absent modality shows it.
     pub fn with_garbage(mut self, unused: impl Fn(usize) -> bool) -> Self {
         let garbage = if self.elem == Elem::F16 { 6e4 } else { 1e30 };
         if let Values::Float(array) = &mut self.values {
             let padding = array.iter_mut().enumerate().filter(|(index, _)| unused(*index));
-            padding.for_each(|(_, value)| *value = round_to(self.elem, garbage));
+            padding.for_each(|(_, value)| *value = self.elem.round(garbage));
         }
         self
     }
@@ -194,38 +299,21 @@ impl Tensor {
         match &self.values {
             Values::Float(array) => array.shape(),
             Values::Word(array) => array.shape(),
+            Values::Code(array) => array.shape(),
         }
     }
 
     /// The little-endian bytes to upload.
     pub fn bytes(&self) -> Vec<u8> {
         match &self.values {
-            Values::Float(array) => encode(self.elem, array.iter().copied()),
+            Values::Float(array) => self.elem.encode(array.iter().copied()),
             Values::Word(array) => {
                 bytemuck::cast_slice(&array.iter().copied().collect::<Vec<_>>()).to_vec()
             }
-        }
-    }
-}
-
-fn encode(elem: Elem, values: impl Iterator<Item = f32>) -> Vec<u8> {
-    match elem {
-        Elem::F16 => bytemuck::cast_slice(&values.map(f16::from_f32).collect::<Vec<_>>()).to_vec(),
-        Elem::F32 | Elem::U32 => bytemuck::cast_slice(&values.collect::<Vec<_>>()).to_vec(),
-    }
-}
-
-/// Reads device bytes back as f64, one value per element.
-pub fn decode(elem: Elem, bytes: &[u8]) -> Vec<f64> {
-    match elem {
-        Elem::F32 => {
-            bytemuck::pod_collect_to_vec::<u8, f32>(bytes).into_iter().map(f64::from).collect()
-        }
-        Elem::F16 => {
-            bytemuck::pod_collect_to_vec::<u8, f16>(bytes).into_iter().map(f64::from).collect()
-        }
-        Elem::U32 => {
-            bytemuck::pod_collect_to_vec::<u8, u32>(bytes).into_iter().map(f64::from).collect()
+            Values::Code(array) => {
+                let codes: Vec<i8> = array.iter().copied().collect();
+                bytemuck::cast_slice(&self.elem.pack(&codes)).to_vec()
+            }
         }
     }
 }
@@ -274,14 +362,14 @@ mod tests {
     use super::*;
 
     fn generator(dtype: Dtype, distribution: Distribution) -> Generator {
-        Generator { dtype, distribution, seed: 1 }
+        Generator { dtype, storage: dtype.storage(), distribution, seed: 1 }
     }
 
     #[test]
     fn what_is_uploaded_is_what_the_reference_sees() {
         for dtype in [Dtype::F32, Dtype::F16] {
             let tensor = generator(dtype, Distribution::Offset).data("x", &[3, 5]);
-            let back = decode(tensor.elem, &tensor.bytes());
+            let back = tensor.elem.decode(&tensor.bytes(), tensor.dims().iter().product());
             let Values::Float(seen) = &tensor.values else { panic!("data is floating point") };
             assert!(seen.iter().zip(&back).all(|(&a, &b)| f64::from(a) == b), "{dtype:?}");
         }
@@ -296,6 +384,12 @@ mod tests {
     #[test]
     fn integer_runs_hold_integers() {
         let tensor = generator(Dtype::F32, Distribution::Integers).weight("w", &[400], 0.1);
-        assert!(decode(tensor.elem, &tensor.bytes()).iter().all(|x| x.fract() == 0.0));
+        assert!(
+            tensor
+                .elem
+                .decode(&tensor.bytes(), tensor.dims().iter().product())
+                .iter()
+                .all(|x| x.fract() == 0.0)
+        );
     }
 }

@@ -9,7 +9,8 @@ use std::ops::Index;
 use ndarray::Array2;
 
 use crate::accuracy::Tracked;
-use crate::inputs::{Generator, Inputs};
+pub use crate::elem::Elem;
+use crate::inputs::{Distribution, Generator, Inputs};
 use crate::reference::Rows;
 
 /// One benchmarkable operation with all its strategies, shapes and its CPU reference.
@@ -36,6 +37,20 @@ pub trait Kernel: Sync {
     /// The same function over the error-tracking scalar: value, worst-case bound and variance of
     /// the rounding error of each output element.
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>>;
+
+    /// For a kernel that compresses: the answer at full precision for the selected rows of the
+    /// first output, and how far from it the compression is predicted to stay.
+    fn uncompressed(&self, _problem: &Problem, _rows: &Rows) -> Option<Uncompressed> {
+        None
+    }
+}
+
+/// What a compressed kernel is compared with besides its own arithmetic.
+pub struct Uncompressed {
+    /// Rows of the first output, from the tensors before compression.
+    pub output: Array2<f64>,
+    /// Signal over error in dB that the scales of the compressed tensors promise.
+    pub predicted_sqnr_db: f64,
 }
 
 /// One kernel with the names and the WGSL text that its path gives it.
@@ -63,6 +78,29 @@ pub struct Spec {
     pub difficulties: &'static [u8],
     pub dtypes: &'static [Dtype],
     pub variants: &'static [Variant],
+    /// Input distributions that expose faults of this kernel; the first is the timed data.
+    pub inputs: &'static [Distribution],
+    /// Small faults that verification must catch, each in the text of the shader.
+    pub mutants: &'static [Mutant],
+}
+
+/// A fault put into a shader to prove that verification has power.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// What is wrong, in a few words: `last element dropped`.
+    pub fault: &'static str,
+    /// Every occurrence of this text is replaced…
+    pub text: &'static str,
+    /// …by this one.
+    pub instead: &'static str,
+    /// Why no output can show the fault, for a mutant that computes the same function.
+    pub equivalent: Option<&'static str>,
+}
+
+impl Mutant {
+    pub const fn new(fault: &'static str, text: &'static str, instead: &'static str) -> Self {
+        Mutant { fault, text, instead, equivalent: None }
+    }
 }
 
 /// One strategy: which entry points run, with which override constants.
@@ -71,6 +109,8 @@ pub struct Variant {
     pub name: &'static str,
     /// Values of WGSL `override`s, the tile sizes among them.
     pub constants: &'static [(&'static str, f64)],
+    /// How the floating-point side of an i8 or i4 cell is stored; other precisions fix it.
+    pub float: Elem,
     /// Optional device features the WGSL text cannot do without.
     pub needs: &'static [Need],
     /// Where the strategy is worth measuring when nobody asks for it by name.
@@ -82,7 +122,16 @@ pub struct Variant {
 impl Variant {
     /// A strategy without special needs that does every shape on every device.
     pub const fn new(name: &'static str, constants: &'static [(&'static str, f64)]) -> Self {
-        Variant { name, constants, needs: &[], suits: Suits::Any, refuses: |_| None }
+        let (float, suits) = (Elem::F32, Suits::Any);
+        Variant { name, constants, float, needs: &[], suits, refuses: |_| None }
+    }
+
+    /// How floating-point tensors are stored under this strategy.
+    pub fn storage(&self, dtype: Dtype) -> Elem {
+        match dtype {
+            Dtype::I8 | Dtype::I4 => self.float,
+            Dtype::F32 | Dtype::F16 | Dtype::F16Acc => dtype.storage(),
+        }
     }
 
     /// The value of an override constant.
@@ -150,7 +199,8 @@ impl Dtype {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
-    /// How a floating-point tensor of this precision is stored.
+    /// How a floating-point tensor of this precision is stored; see [`Variant::storage`] for the
+    /// compressed ones.
     pub fn storage(self) -> Elem {
         match self {
             Dtype::F16 | Dtype::F16Acc => Elem::F16,
@@ -160,24 +210,7 @@ impl Dtype {
 
     /// Bytes per stored floating-point element.
     pub fn bytes(self) -> usize {
-        self.storage().bytes()
-    }
-}
-
-/// The element type of one buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elem {
-    F32,
-    F16,
-    U32,
-}
-
-impl Elem {
-    pub fn bytes(self) -> usize {
-        match self {
-            Elem::F16 => 2,
-            Elem::F32 | Elem::U32 => 4,
-        }
+        self.storage().bits() / 8
     }
 }
 
@@ -267,6 +300,34 @@ pub struct Problem<'a> {
     pub dtype: Dtype,
     pub variant: &'a Variant,
     pub inputs: &'a Inputs,
+    /// What the device gave for every output, whole; empty when there was no run. A later output
+    /// may be derived from an earlier one, which is verified by itself.
+    pub device: &'a [Answer<'a>],
+}
+
+/// One output of the device, not yet decoded.
+pub struct Answer<'a> {
+    pub buffer: &'a Buffer,
+    pub bytes: &'a [u8],
+}
+
+impl Answer<'_> {
+    pub fn values(&self) -> Vec<f64> {
+        self.buffer.elem.decode(self.bytes, self.buffer.len())
+    }
+
+    /// The elements of one row.
+    pub fn row(&self, row: usize) -> Vec<f64> {
+        let cols = self.buffer.cols;
+        self.buffer.elem.decode_range(self.bytes, row * cols..(row + 1) * cols)
+    }
+}
+
+impl Problem<'_> {
+    /// How floating-point tensors are stored.
+    pub fn storage(&self) -> Elem {
+        self.variant.storage(self.dtype)
+    }
 }
 
 /// Buffers and dispatches of one run. Bindings are numbered: 0 is Params, then the inputs, the
@@ -318,7 +379,7 @@ impl Buffer {
     }
 
     pub fn bytes(&self) -> usize {
-        self.len() * self.elem.bytes()
+        self.elem.bytes_of(self.len())
     }
 }
 

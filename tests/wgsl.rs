@@ -1,18 +1,23 @@
 //! Every shader, without a GPU: it compiles at every precision and for every strategy, each back
 //! end accepts it, and its interface is the one its Rust partner describes.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use common::kernels;
 use fusebench::inputs::{Distribution, Generator};
 use fusebench::kernel::Entry;
-use fusebench::kernel::{Dtype, Kernel, Preset, Shape};
+use fusebench::kernel::{Dtype, Elem, Kernel, Preset, Shape};
 use fusebench::kernels::ALL;
 use fusebench::shader;
 use naga::back::{hlsl, msl, pipeline_constants, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
 type Check = Result<(), String>;
@@ -24,8 +29,13 @@ const MAX_LINES: usize = 200;
 fn compile(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module =
         naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16);
-    let info = validator.validate(&module).map_err(|error| error.into_inner().to_string())?;
+    let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    let info = validator
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
+        .validate(&module)
+        .map_err(|error| error.into_inner().to_string())?;
     Ok((module, info))
 }
 
@@ -39,11 +49,11 @@ struct Pipeline {
 }
 
 /// The distinct pipelines of all smoke and models shapes.
-fn pipelines(kernel: &dyn Kernel, dtype: Dtype) -> Vec<Pipeline> {
+fn pipelines(kernel: &dyn Kernel, dtype: Dtype, storage: Elem) -> Vec<Pipeline> {
     let mut found = Vec::new();
     for shape in [Preset::Smoke, Preset::Models].into_iter().flat_map(|p| kernel.shapes(p)) {
         for variant in kernel.spec().variants {
-            if (variant.refuses)(&shape).is_some() {
+            if (variant.refuses)(&shape).is_some() || variant.storage(dtype) != storage {
                 continue;
             }
             let launch = kernel.launch(&shape, dtype, variant);
@@ -164,7 +174,8 @@ struct Interface {
 }
 
 fn interface(kernel: &dyn Kernel, shape: &Shape, dtype: Dtype) -> Result<Interface, String> {
-    let generator = Generator { dtype, distribution: Distribution::Normal, seed: 1 };
+    let variant = &kernel.spec().variants[0];
+    let generator = Generator::new(dtype, variant, Distribution::Normal, 1);
     let inputs = kernel.inputs(shape, &generator);
     let mut buffers: Vec<_> = inputs.tensors.iter().map(|tensor| (tensor.name, false)).collect();
     let mut longest = Vec::new();
@@ -232,16 +243,21 @@ fn check_params(module: &Module, names: &[&str]) -> Check {
     Err(format!("Params are {declared:?} in WGSL and {expected:?} in Rust"))
 }
 
-/// Runs a check for every kernel and precision and reports all failures together.
-fn for_each_kernel(check: impl Fn(&Entry, Dtype) -> Check) {
-    let failures: Vec<String> = ALL
-        .iter()
-        .flat_map(|entry| entry.kernel.spec().dtypes.iter().map(move |&dtype| (entry, dtype)))
-        .filter_map(|(entry, dtype)| {
-            let failure = check(entry, dtype).err()?;
-            Some(format!("{}/{} {}: {failure}", entry.family, entry.name, dtype.name()))
-        })
-        .collect();
+/// Runs a check for every kernel, precision and storage and reports all failures together.
+fn for_each_kernel(check: impl Fn(&Entry, Dtype, Elem) -> Check) {
+    let mut failures = Vec::new();
+    for entry in kernels() {
+        for &dtype in entry.kernel.spec().dtypes {
+            let mut storages: Vec<Elem> = Vec::new();
+            for storage in entry.kernel.spec().variants.iter().map(|v| v.storage(dtype)) {
+                if !storages.contains(&storage) {
+                    storages.push(storage);
+                    let of = |why| format!("{} {} {storage:?}: {why}", entry.path(), dtype.name());
+                    failures.extend(check(entry, dtype, storage).err().map(of));
+                }
+            }
+        }
+    }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -250,9 +266,9 @@ fn every_pipeline_compiles_for_every_back_end() {
     let validate = has_spirv_val();
     assert!(validate || env::var_os("CI").is_none(), "spirv-val is not installed");
     let count = std::cell::Cell::new(0);
-    for_each_kernel(|entry, dtype| {
-        let (module, info) = compile(&shader::source(entry.wgsl, dtype))?;
-        for pipeline in pipelines(entry.kernel, dtype) {
+    for_each_kernel(|entry, dtype, storage| {
+        let (module, info) = compile(&shader::source(entry.wgsl, storage))?;
+        for pipeline in pipelines(entry.kernel, dtype, storage) {
             let of = |error| format!("{pipeline:?}: {error}");
             let words = translate(&module, &info, &pipeline).map_err(of)?;
             check_writes(&module, &info, &pipeline).map_err(of)?;
@@ -263,7 +279,7 @@ fn every_pipeline_compiles_for_every_back_end() {
         }
         Ok(())
     });
-    assert!(count.get() >= ALL.len(), "only {} pipelines", count.get());
+    assert!(count.get() >= kernels().count(), "only {} pipelines", count.get());
     if !validate {
         println!("skipped: spirv-val is not installed, {} modules not validated", count.get());
     }
@@ -271,9 +287,9 @@ fn every_pipeline_compiles_for_every_back_end() {
 
 #[test]
 fn every_entry_point_is_used() {
-    for_each_kernel(|entry, dtype| {
-        let (module, _) = compile(&shader::source(entry.wgsl, dtype))?;
-        let used = pipelines(entry.kernel, dtype);
+    for_each_kernel(|entry, dtype, storage| {
+        let (module, _) = compile(&shader::source(entry.wgsl, storage))?;
+        let used = pipelines(entry.kernel, dtype, storage);
         let idle = module.entry_points.iter().find(|e| !used.iter().any(|p| p.entry == e.name));
         idle.map_or(Ok(()), |e| Err(format!("no smoke or models shape runs {}", e.name)))
     });
@@ -281,8 +297,8 @@ fn every_entry_point_is_used() {
 
 #[test]
 fn every_interface_is_the_one_described() {
-    for_each_kernel(|entry, dtype| {
-        let (module, _) = compile(&shader::source(entry.wgsl, dtype))?;
+    for_each_kernel(|entry, dtype, storage| {
+        let (module, _) = compile(&shader::source(entry.wgsl, storage))?;
         let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
         let interface = interface(entry.kernel, &shape, dtype)?;
         check_params(&module, &interface.params)?;
@@ -292,7 +308,7 @@ fn every_interface_is_the_one_described() {
 
 #[test]
 fn every_file_keeps_the_rules() {
-    for_each_kernel(|entry, _| lint(entry.wgsl));
+    for_each_kernel(|entry, _, _| lint(entry.wgsl));
     // The text compiled in is the text on disk.
     for Entry { family, name, wgsl, .. } in ALL {
         let path = format!("{}/kernels/{family}/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
@@ -308,19 +324,19 @@ fn layer_norm() -> &'static Entry {
 fn corrupted(from: &str, to: &str) -> String {
     let wgsl = layer_norm().wgsl;
     assert!(wgsl.contains(from), "nothing to corrupt: {from}");
-    shader::source(&wgsl.replacen(from, to, 1), Dtype::F32)
+    shader::source(&wgsl.replacen(from, to, 1), Elem::F32)
 }
 
 #[test]
 fn corrupted_shaders_do_not_compile() {
     assert!(compile(&corrupted("f32(g[i])", "vec2<f32>(g[i])")).is_err());
     assert!(compile(&corrupted("@builtin(workgroup_id)", "")).is_err());
-    assert!(compile(&shader::source("var<private> h: f16;", Dtype::F32)).is_err());
+    assert!(compile(&shader::source("var<private> h: f16;", Elem::F32)).is_err());
 }
 
 #[test]
 fn unknown_constants_and_entries_are_refused() {
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
     let of = |entry, name| Pipeline { entry, constants: vec![(name, 8.0)], writable: vec![] };
     assert!(translate(&module, &info, &of("thread", "WG")).is_ok());
     assert!(translate(&module, &info, &of("thread", "LANES")).is_err());
@@ -329,7 +345,7 @@ fn unknown_constants_and_entries_are_refused() {
 
 #[test]
 fn writing_a_buffer_that_is_not_provided_is_found() {
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
     let of = |writable| Pipeline { entry: "thread", constants: vec![], writable };
     assert_eq!(check_writes(&module, &info, &of(vec!["y"])), Ok(()));
     assert!(check_writes(&module, &info, &of(vec!["scores"])).is_err());
@@ -342,7 +358,7 @@ fn a_corrupted_module_fails_spirv_val() {
         println!("skipped: spirv-val is not installed, 1 check not made");
         return;
     }
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Dtype::F32)).expect("valid");
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
     let constants = vec![("WG", 8.0)];
     let pipeline = Pipeline { entry: "thread", constants, writable: vec![] };
     let words = translate(&module, &info, &pipeline).expect("valid");

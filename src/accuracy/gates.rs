@@ -11,6 +11,8 @@ pub const RMS_LIMIT: f64 = 3.0;
 const VACUOUS: f64 = 0.5;
 /// Fewer inexact elements than this say nothing about an RMS error.
 const MIN_ELEMENTS_FOR_RMS: usize = 16;
+/// A compressed kernel this much below its predicted SQNR lost precision somewhere else.
+const COMPRESSION_SLACK_DB: f64 = 1.0;
 /// Resolution of the f64 reference in dB: what an exact result is credited with.
 const EXACT_DB: f64 = 319.0;
 
@@ -25,10 +27,12 @@ pub enum Gate {
     G1p,
     /// Precision class: RMS of Δ over the predicted RMS.
     G2,
+    /// Compression: not noticeably worse against full precision than the scales promise.
+    Gq,
 }
 
 impl Gate {
-    pub const ALL: [Gate; 4] = [Gate::G0, Gate::G1, Gate::G1p, Gate::G2];
+    pub const ALL: [Gate; 5] = [Gate::G0, Gate::G1, Gate::G1p, Gate::G2, Gate::Gq];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -36,6 +40,7 @@ impl Gate {
             Gate::G1 => "G1",
             Gate::G1p => "G1p",
             Gate::G2 => "G2",
+            Gate::Gq => "GQ",
         }
     }
 }
@@ -163,6 +168,13 @@ fn precision_gate(pairs: impl Iterator<Item = (f64, Tracked)>) -> Option<GateRes
     (n >= MIN_ELEMENTS_FOR_RMS).then(|| within(Gate::G2, finite(ratio) / RMS_LIMIT))
 }
 
+/// GQ: the measured signal over error of a compressed kernel against the one its scales predict,
+/// both in dB. Rounding to codes spreads errors evenly enough that Gaussian data came within
+/// 0.15 dB of the prediction; [`COMPRESSION_SLACK_DB`] more is a finding.
+pub fn compression_gate(measured_db: f64, predicted_db: f64) -> GateResult {
+    within(Gate::Gq, ((predicted_db - measured_db) / COMPRESSION_SLACK_DB).max(0.0))
+}
+
 fn trackable(reference: &Tracked) -> bool {
     reference.worst > 0.0 && reference.variance > 0.0 && reference.variance.is_finite()
 }
@@ -180,10 +192,12 @@ fn finite(x: f64) -> f64 {
     if x.is_finite() { x } else { f64::MAX }
 }
 
-fn measure(pairs: impl Iterator<Item = (f64, Tracked)>, origin: &[usize]) -> Metrics {
+/// Size of the error over the finite elements; `origin` numbers them in the whole output.
+pub fn measure(pairs: impl Iterator<Item = (f64, Tracked)>, origin: &[usize]) -> Metrics {
     let (mut max_abs, mut worst, mut worst_index) = (0.0_f64, -1.0_f64, 0);
     let (mut error, mut power, mut device_power, mut dot, mut n) = (0.0, 0.0, 0.0, 0.0, 0_usize);
-    for (index, (device, reference)) in pairs.enumerate() {
+    let determined = |(_, (_, reference)): &(usize, (f64, Tracked))| !reference.is_undetermined();
+    for (index, (device, reference)) in pairs.enumerate().filter(determined) {
         let difference = finite(device - reference.value).abs();
         let ratio = if difference == 0.0 { 0.0 } else { over(difference, reference.worst) };
         if ratio > worst {
@@ -235,7 +249,7 @@ fn describe_failure(
         Gate::G1 => worst_by(device, reference, |d, r| {
             (r.worst > 0.0).then(|| (d - r.value).abs() / r.worst)
         }),
-        Gate::G1p | Gate::G2 => worst_by(device, reference, |d, r| {
+        Gate::G1p | Gate::G2 | Gate::Gq => worst_by(device, reference, |d, r| {
             trackable(&r).then(|| (d - r.value).abs() / r.variance.sqrt())
         }),
     };
@@ -243,7 +257,7 @@ fn describe_failure(
         Gate::G0 => format!("G0: {} elements that must be exact differ", failed.worst),
         Gate::G1 => format!("G1: an error of {:.3} times its bound", failed.worst),
         Gate::G1p => format!("G1p: an error of {:.3} times the likely largest", failed.worst),
-        Gate::G2 => {
+        Gate::G2 | Gate::Gq => {
             format!("G2: RMS error {:.3} times the predicted", failed.worst * RMS_LIMIT)
         }
     };

@@ -3,11 +3,14 @@
 
 pub mod functions;
 mod gates;
+mod reduction;
 mod sampled;
 mod scalar;
 mod tracked;
 
-pub use gates::{Gate, GateResult, Judgement, Metrics, Noise, RMS_LIMIT, judge};
+pub use gates::{
+    Gate, GateResult, Judgement, Metrics, Noise, RMS_LIMIT, compression_gate, judge, measure,
+};
 pub use sampled::choose_rows;
 pub use scalar::Scalar;
 pub use tracked::{F16_MAX, Tracked, UNIT_F16, UNIT_F32};

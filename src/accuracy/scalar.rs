@@ -1,5 +1,6 @@
 //! The number a reference is written over, and its plain f64 instance.
 
+use std::cmp::Ordering;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::tracked::F16_MAX;
@@ -26,11 +27,32 @@ pub trait Scalar:
     /// WGSL `inverseSqrt`.
     fn rsqrt(self) -> Self;
 
+    /// WGSL `sqrt`; shaders do not call it at zero, where WGSL leaves it open.
+    fn sqrt(self) -> Self;
+
     /// WGSL `exp`.
     fn exp(self) -> Self;
 
+    /// WGSL `log`.
+    fn ln(self) -> Self;
+
+    /// WGSL `round`: half to even.
+    fn round(self) -> Self;
+
     /// Selection: exact.
     fn max(self, other: Self) -> Self;
+
+    /// Selection: exact.
+    fn min(self, other: Self) -> Self {
+        -(-self).max(-other)
+    }
+
+    /// How the two compare on every conforming device, `None` where devices may differ.
+    fn order(self, other: Self) -> Option<Ordering>;
+
+    /// An output that devices may decide differently, such as the place of a maximum between two
+    /// values closer than their errors; anything is accepted for it.
+    fn undetermined(value: f64) -> Self;
 
     fn abs(self) -> Self {
         if self.value() < 0.0 { -self } else { self }
@@ -39,6 +61,12 @@ pub trait Scalar:
     /// The one reduction. `depth` is the most additions any one term passes through in the variant
     /// under test: loop trips of one invocation plus the levels of the trees that follow.
     fn sum(terms: impl ExactSizeIterator<Item = Self>, depth: usize) -> Self;
+
+    /// The sum of products of stored values, rounded product by product or fused.
+    fn dot(pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone, depth: usize) -> Self {
+        let exact = |value: f32| Self::exact(f64::from(value));
+        Self::sum(pairs.map(|(a, b)| exact(a) * exact(b)), depth)
+    }
 
     /// Rounding to a storage type; out-of-range values saturate.
     fn store(self, elem: Elem) -> Self;
@@ -70,12 +98,32 @@ impl Scalar for f64 {
         self.sqrt().recip()
     }
 
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+
     fn exp(self) -> Self {
         f64::exp(self)
     }
 
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+
+    fn round(self) -> Self {
+        self.round_ties_even()
+    }
+
     fn max(self, other: Self) -> Self {
         f64::max(self, other)
+    }
+
+    fn order(self, other: Self) -> Option<Ordering> {
+        self.partial_cmp(&other)
+    }
+
+    fn undetermined(value: f64) -> Self {
+        value
     }
 
     fn sum(terms: impl ExactSizeIterator<Item = Self>, _depth: usize) -> Self {
@@ -85,7 +133,7 @@ impl Scalar for f64 {
     fn store(self, elem: Elem) -> Self {
         match elem {
             Elem::F16 => self.clamp(-F16_MAX, F16_MAX),
-            Elem::F32 | Elem::U32 => self,
+            _ => self,
         }
     }
 

@@ -6,8 +6,10 @@
 //! neighbour and the unit roundoff is a whole unit in the last place, not half of one; exactly
 //! representable results are exact; subnormal results may be flushed to zero.
 
+use std::cmp::Ordering;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use super::reduction::{self, Accumulator};
 use super::scalar::Scalar;
 use crate::kernel::Elem;
 
@@ -19,16 +21,21 @@ pub const UNIT_F16: f64 = 1.0 / 1024.0;
 pub const F16_MAX: f64 = 65_504.0;
 
 /// Smallest normal f32, 2^-126.
-const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
+pub(super) const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 /// Smallest normal f16, 2^-14.
 const MIN_NORMAL_F16: f64 = 1.0 / 16_384.0;
 
 // Accuracy of the built-in functions, in units in the last place.
 const ULP_DIV: f64 = 2.5;
 const ULP_RSQRT: f64 = 2.0;
+/// `sqrt(x)` is 1/inverseSqrt(x).
+const ULP_SQRT: f64 = 4.5;
 const ULP_EXP: f64 = 3.0;
 /// `exp` loses two more units for every unit of |x|.
 const ULP_EXP_PER_X: f64 = 2.0;
+const ULP_LN: f64 = 3.0;
+/// Absolute error of `log` between 0.5 and 2.
+const LN_NEAR_ONE: f64 = 1.0 / 2_097_152.0;
 
 /// A value with the error of the device computation that produces it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,6 +60,11 @@ impl Tracked {
             worst: worst + step + flush,
             variance: variance + typical * typical / 12.0,
         }
+    }
+
+    /// Whether every value is accepted; see [`Scalar::undetermined`].
+    pub fn is_undetermined(&self) -> bool {
+        self.variance.is_infinite()
     }
 
     /// The result of a correctly rounded operation: exact when it is representable and nothing
@@ -148,9 +160,38 @@ impl Scalar for Tracked {
         self.monotone(|x| x.sqrt().recip(), 0.0, slope, ULP_RSQRT)
     }
 
+    fn sqrt(self) -> Self {
+        self.monotone(f64::sqrt, 0.0, 0.5 / self.value.sqrt(), ULP_SQRT)
+    }
+
     fn exp(self) -> Self {
         let ulps = ULP_EXP + ULP_EXP_PER_X * (self.value.abs() + self.worst);
         self.monotone(f64::exp, f64::NEG_INFINITY, self.value.exp(), ulps)
+    }
+
+    fn ln(self) -> Self {
+        let far = self.monotone(f64::ln, 0.0, self.value.recip(), ULP_LN);
+        let near = self.value + self.worst >= 0.5 && self.value - self.worst <= 2.0;
+        let extra = if near { LN_NEAR_ONE } else { 0.0 };
+        Tracked { worst: far.worst + extra, variance: far.variance + extra * extra / 12.0, ..far }
+    }
+
+    fn round(self) -> Self {
+        let value = self.value.round_ties_even();
+        let off = |x: f64| (x.round_ties_even() - value).abs();
+        let worst = off(self.value - self.worst).max(off(self.value + self.worst));
+        // Which integer a device ends at is no noise: such an element has no variance.
+        Tracked { value, worst, variance: 0.0 }
+    }
+
+    fn order(self, other: Self) -> Option<Ordering> {
+        let apart = (self.value - other.value).abs() > self.worst + other.worst;
+        let exact = self.worst == 0.0 && other.worst == 0.0;
+        if apart || exact { self.value.partial_cmp(&other.value) } else { None }
+    }
+
+    fn undetermined(value: f64) -> Self {
+        Tracked { value, worst: f64::INFINITY, variance: f64::INFINITY }
     }
 
     fn max(self, other: Self) -> Self {
@@ -160,6 +201,14 @@ impl Scalar for Tracked {
 
     fn sum(terms: impl ExactSizeIterator<Item = Self>, depth: usize) -> Self {
         Accumulator::new(terms.len(), depth).run(terms, depth)
+    }
+
+    fn dot(pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone, depth: usize) -> Self {
+        let products = pairs.clone().map(|(a, b)| f64::from(a) * f64::from(b));
+        reduction::sequential_dot(products, depth).unwrap_or_else(|| {
+            let exact = |value: f32| Tracked::exact(f64::from(value));
+            Tracked::sum(pairs.map(|(a, b)| exact(a) * exact(b)), depth)
+        })
     }
 
     fn store(self, elem: Elem) -> Self {
@@ -186,170 +235,6 @@ impl Scalar for Tracked {
             worst: self.worst + method,
             variance: self.variance + (2.0 * method).powi(2) / 12.0,
         }
-    }
-}
-
-/// A running partial sum: its value, and the square it would have if the terms came in random
-/// order. The larger of the two squares sizes the rounding error, so that an order whose partial
-/// sums happen to cancel does not promise more than the device's own order can keep.
-#[derive(Clone, Copy, Default)]
-struct Partial {
-    sum: f64,
-    squares: f64,
-}
-
-impl Partial {
-    fn joined(self, other: Partial) -> Partial {
-        Partial { sum: self.sum + other.sum, squares: self.squares + other.squares }
-    }
-
-    /// Variance of the rounding of this partial sum.
-    fn rounding(self) -> f64 {
-        let size = (self.sum * self.sum).max(self.squares);
-        UNIT_F32 * UNIT_F32 * size / 12.0
-    }
-}
-
-/// Levels of the merge tree: enough for 2^40 blocks.
-const LEVELS: usize = 40;
-
-/// Sums blocks of consecutive terms one after the other and merges the blocks pairwise: the
-/// reduction whose depth is at most the declared one.
-struct Accumulator {
-    block_len: usize,
-    levels: [Option<Partial>; LEVELS],
-    block: Partial,
-    in_block: usize,
-    worst: f64,
-    magnitude: f64,
-    variance: f64,
-    exactness: Exactness,
-}
-
-impl Accumulator {
-    fn new(terms: usize, depth: usize) -> Self {
-        Accumulator {
-            block_len: block_len(terms, depth),
-            levels: [None; LEVELS],
-            block: Partial::default(),
-            in_block: 0,
-            worst: 0.0,
-            magnitude: 0.0,
-            variance: 0.0,
-            exactness: Exactness::default(),
-        }
-    }
-
-    fn run(mut self, terms: impl Iterator<Item = Tracked>, depth: usize) -> Tracked {
-        terms.for_each(|term| self.push(term));
-        self.close_block();
-        let total = self.merge_all();
-        if self.worst == 0.0 && self.exactness.holds(self.magnitude) {
-            return Tracked::exact(total.sum);
-        }
-        let h = depth as f64 * UNIT_F32;
-        let growth = if h < 1.0 { h / (1.0 - h) } else { f64::INFINITY };
-        let flush = if self.magnitude < MIN_NORMAL_F32 { MIN_NORMAL_F32 } else { 0.0 };
-        Tracked {
-            value: total.sum,
-            worst: self.worst + growth * (self.magnitude + self.worst) + flush,
-            variance: self.variance,
-        }
-    }
-
-    fn push(&mut self, term: Tracked) {
-        self.worst += term.worst;
-        self.magnitude += term.value.abs();
-        self.variance += term.variance;
-        if self.worst == 0.0 {
-            self.exactness.see(term.value);
-        }
-        let first = self.in_block == 0;
-        self.block =
-            self.block.joined(Partial { sum: term.value, squares: term.value * term.value });
-        if !first {
-            self.variance += self.block.rounding();
-        }
-        self.in_block += 1;
-        if self.in_block == self.block_len {
-            self.close_block();
-        }
-    }
-
-    /// Carries the finished block up the tree like a binary counter.
-    fn close_block(&mut self) {
-        if self.in_block == 0 {
-            return;
-        }
-        let mut carry = std::mem::take(&mut self.block);
-        self.in_block = 0;
-        for level in &mut self.levels {
-            match level.take() {
-                None => {
-                    *level = Some(carry);
-                    return;
-                }
-                Some(earlier) => {
-                    carry = earlier.joined(carry);
-                    self.variance += carry.rounding();
-                }
-            }
-        }
-    }
-
-    fn merge_all(&mut self) -> Partial {
-        let levels = self.levels;
-        let mut parts = levels.into_iter().flatten();
-        let Some(first) = parts.next() else { return Partial::default() };
-        parts.fold(first, |sum, part| {
-            let joined = sum.joined(part);
-            self.variance += joined.rounding();
-            joined
-        })
-    }
-}
-
-/// The longest block whose sequential sum followed by a pairwise merge stays within the depth;
-/// a pairwise sum where nothing does.
-fn block_len(terms: usize, depth: usize) -> usize {
-    let fits = |len: usize| {
-        let levels = terms.div_ceil(len).max(1).next_power_of_two().trailing_zeros() as usize;
-        len - 1 + levels <= depth
-    };
-    if fits(terms.max(1)) {
-        return terms.max(1);
-    }
-    let mut len = terms.next_power_of_two();
-    while len > 1 && !fits(len) {
-        len /= 2;
-    }
-    len
-}
-
-/// Whether a sum of exactly known terms is exact in every order: all terms are multiples of one
-/// power of two and the sum of magnitudes stays within 2^24 of it.
-#[derive(Default)]
-struct Exactness {
-    /// Exponent of the lowest set bit over all terms; `None` before the first non-zero one.
-    lowest_bit: Option<i32>,
-}
-
-impl Exactness {
-    fn see(&mut self, value: f64) {
-        if value == 0.0 {
-            return;
-        }
-        let bits = value.to_bits();
-        let exponent = ((bits >> 52) & 0x7ff) as i32 - 1075;
-        let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
-        let bit = exponent + mantissa.trailing_zeros() as i32;
-        self.lowest_bit = Some(self.lowest_bit.map_or(bit, |known| known.min(bit)));
-    }
-
-    fn holds(&self, magnitude: f64) -> bool {
-        self.lowest_bit.is_none_or(|bit| {
-            bit >= -126 && magnitude <= f64::from(1 << 24) * f64::from(bit).exp2()
-        })
     }
 }
 
@@ -392,6 +277,31 @@ mod tests {
     }
 
     #[test]
+    fn rounding_near_a_half_leaves_both_integers_open() {
+        let near = |worst| Tracked { value: 2.5 + 1e-6, worst, variance: worst * worst }.round();
+        assert_eq!((near(1e-7).value, near(1e-7).worst), (3.0, 0.0));
+        assert_eq!((near(1e-5).value, near(1e-5).worst), (3.0, 1.0));
+        assert_eq!(Tracked::exact(2.5).round(), Tracked::exact(2.0), "half to even");
+    }
+
+    #[test]
+    fn values_closer_than_their_errors_have_no_order() {
+        let (low, high) = (Tracked::exact(1.0), Tracked::exact(1.5));
+        let rough = Tracked { value: 1.4, worst: 0.2, variance: 0.01 };
+        assert_eq!(low.order(high), Some(Ordering::Less));
+        assert_eq!(low.order(low), Some(Ordering::Equal));
+        assert_eq!((low.order(rough), high.order(rough)), (Some(Ordering::Less), None));
+    }
+
+    #[test]
+    fn logarithms_near_one_have_an_absolute_error() {
+        let of = |x: f64| Tracked::exact(x).ln();
+        assert!(of(1.0).worst >= LN_NEAR_ONE && of(0.5).worst >= LN_NEAR_ONE);
+        assert!(of(20.0).worst < 1.2e-6 && of(20.0).worst > 1e-6);
+        assert!(Tracked { value: 1e-3, worst: 2e-3, variance: 0.0 }.ln().worst.is_infinite());
+    }
+
+    #[test]
     fn shallower_reductions_promise_smaller_errors() {
         let values: Vec<f64> = (0..4096).map(|i| f64::from((i * 7919) % 1000) * 1e-3).collect();
         let of = |depth| Tracked::sum(exact(&values), depth);
@@ -405,18 +315,5 @@ mod tests {
         let rough = Tracked { value: 1.0, worst: 1.0, variance: 0.1 };
         assert!((Tracked::exact(1.0) / rough).worst.is_infinite());
         assert!(rough.rsqrt().worst.is_infinite());
-    }
-
-    #[test]
-    fn blocks_keep_the_declared_depth() {
-        for (terms, depth) in [(1408, 28), (1408, 1408), (30, 30), (4096, 70), (1, 1), (5, 3)] {
-            let len = block_len(terms, depth);
-            let blocks = terms.div_ceil(len);
-            let levels = blocks.next_power_of_two().trailing_zeros() as usize;
-            assert!(
-                len - 1 + levels <= depth.max(levels),
-                "{terms} terms in {depth}: blocks of {len}"
-            );
-        }
     }
 }

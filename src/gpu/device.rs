@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::error::GpuError;
-use crate::kernel::{Dtype, Elem, Need};
+use crate::kernel::{Elem, Need};
 
 /// What an adapter offers, without opening it.
 #[derive(Clone, Debug)]
@@ -273,8 +273,8 @@ impl Gpu {
     }
 
     /// The first need the device cannot meet.
-    pub fn missing(&self, dtype: Dtype, needs: &[Need]) -> Option<Need> {
-        let implied = (dtype.storage() == Elem::F16).then_some(Need::ShaderF16);
+    pub fn missing(&self, storage: Elem, needs: &[Need]) -> Option<Need> {
+        let implied = (storage == Elem::F16).then_some(Need::ShaderF16);
         needs.iter().copied().chain(implied).find(|need| !self.report.has(*need))
     }
 }

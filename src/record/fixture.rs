@@ -161,6 +161,7 @@ pub(crate) fn row(
         rate: None,
         accuracy: None,
         compile_s: None,
+        verify_s: None,
         device_bytes: None,
     }
 }
@@ -220,6 +221,7 @@ pub(crate) fn timed(row: Row, seconds: [f64; 3], bound_by: &str, fraction: f64) 
         rate: Some(rate),
         accuracy: Some(accuracy("all")),
         compile_s: Some(0.0063),
+        verify_s: Some(0.21),
         device_bytes: Some(1_776_000),
         ..row
     }

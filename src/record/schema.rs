@@ -137,6 +137,9 @@ pub struct Row {
     /// Building the pipelines, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_s: Option<f64>,
+    /// Holding the outputs to the reference, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_s: Option<f64>,
     /// Bytes of device memory the cell's buffers take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_bytes: Option<u64>,

@@ -48,6 +48,7 @@ const FIELDS: &[Field] = &[
     ("fraction_of_peak", |_, row| rate(row, |rate| optional(rate.fraction_of_peak))),
     ("launch_share", |_, row| rate(row, |rate| optional(rate.launch_share))),
     ("compile_s", |_, row| optional(row.compile_s)),
+    ("verify_s", |_, row| optional(row.verify_s)),
     ("device_bytes", |_, row| row.device_bytes.map_or(String::new(), |n| n.to_string())),
     ("passed", |_, row| accuracy(row, |accuracy| accuracy.passed.to_string())),
     ("g0_differing", |_, row| gate(row, "G0")),

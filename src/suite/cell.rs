@@ -1,6 +1,7 @@
 //! Cells: kernel × variant × dtype × shape.
 
-use crate::kernel::{Buffer, Dtype, Entry, Launch, Preset, Shape, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs};
+use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
 use crate::kernels::ALL;
 use crate::record;
 
@@ -38,6 +39,17 @@ impl Cell {
     /// `KERNEL/VARIANT/DTYPE/SHAPE`: display name, filter target and key in every file.
     pub fn id(&self) -> String {
         format!("{}/{}/{}/{}", self.entry.name, self.variant.name, self.dtype.name(), self.shape)
+    }
+
+    /// How floating-point tensors are stored.
+    pub fn storage(&self) -> Elem {
+        self.variant.storage(self.dtype)
+    }
+
+    /// Params and tensors of one distribution.
+    pub fn inputs(&self, distribution: Distribution, seed: u32) -> Inputs {
+        let generator = Generator::new(self.dtype, self.variant, distribution, seed);
+        self.entry.kernel.inputs(&self.shape, &generator)
     }
 
     pub fn launch(&self) -> Launch {
@@ -80,6 +92,7 @@ impl Cell {
             rate: None,
             accuracy: None,
             compile_s: None,
+            verify_s: None,
             device_bytes: None,
         }
     }

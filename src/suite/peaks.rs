@@ -126,7 +126,7 @@ fn best(
 
 /// Seconds per dispatch once two readings agree; `None` also when one takes over `enough`.
 fn settled_time(session: &Session, cell: &Cell, enough: f64) -> Result<Option<f64>, GpuError> {
-    if session.gpu().missing(cell.dtype, cell.variant.needs).is_some() {
+    if session.gpu().missing(cell.storage(), cell.variant.needs).is_some() {
         return Ok(None);
     }
     let prepared = session.prepare(cell)?;

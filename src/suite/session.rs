@@ -10,7 +10,7 @@ use super::timing::{Canary, HostSweep, Prepared};
 use super::verify::{Failure, Scope, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Sweep};
-use crate::inputs::{Distribution, Generator, Inputs};
+use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
 use crate::measure::Plan;
 use crate::record::{self, Row, Status};
@@ -171,7 +171,7 @@ impl Session {
     }
 
     fn compile(&self, cell: &Cell, inputs: usize) -> Result<Program, GpuError> {
-        let source = shader::source(self.sources.get(cell.entry), cell.dtype);
+        let source = shader::source(self.sources.get(cell.entry), cell.storage());
         self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, self.checks)
     }
 
@@ -257,7 +257,8 @@ impl Session {
         let program = self.compile(cell, inputs.tensors.len())?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         alive("verifying", ideal_s * SLACK * 4.0);
-        let verdict = verify(&self.gpu, &program, cell, &self.scope(task), inputs)?;
+        let verdict = verify(&self.gpu, &program, cell, &self.scope(cell, task), inputs)?;
+        row.verify_s = Some(verdict.seconds);
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
         match verdict.failure {
@@ -283,7 +284,7 @@ impl Session {
     }
 
     fn unsupported(&self, cell: &Cell) -> Option<String> {
-        let missing = self.gpu.missing(cell.dtype, cell.variant.needs);
+        let missing = self.gpu.missing(cell.storage(), cell.variant.needs);
         missing.map(|need| format!("needs {need}")).or_else(|| (cell.variant.refuses)(&cell.shape))
     }
 
@@ -306,15 +307,15 @@ impl Session {
     }
 
     fn timed_inputs(&self, cell: &Cell) -> Inputs {
-        let distribution = Distribution::Normal;
-        let generator = Generator { dtype: cell.dtype, distribution, seed: self.seed };
-        cell.entry.kernel.inputs(&cell.shape, &generator)
+        cell.inputs(Distribution::Normal, self.seed)
     }
 
-    fn scope(&self, task: &Task) -> Scope {
-        let timed = || vec![Distribution::Normal, Distribution::Integers];
+    fn scope(&self, cell: &Cell, task: &Task) -> Scope {
+        let known = cell.entry.kernel.spec().inputs.iter().copied();
+        let timed = [Distribution::Normal, Distribution::Integers];
+        let timed = || known.filter(|distribution| timed.contains(distribution)).collect();
         let (distributions, flops) = match *task {
-            Task::Check { flops } => (Distribution::ALL.to_vec(), flops),
+            Task::Check { flops } => (cell.entry.kernel.spec().inputs.to_vec(), flops),
             Task::Run { effort: Effort::Standard, .. } => (timed(), RUN_FLOPS),
             Task::Run { effort: Effort::Quick, .. } => (timed(), QUICK_FLOPS),
         };

@@ -1,12 +1,17 @@
 //! Whether a kernel's output is right, by the gates of [`crate::accuracy`].
 
+use std::time::Instant;
+
 use ndarray::Array2;
 
 use super::cell::Cell;
-use crate::accuracy::{Gate, GateResult, Judgement, Noise, Tracked, choose_rows, judge};
+use crate::accuracy::{
+    Gate, GateResult, Judgement, Metrics, Noise, Tracked, choose_rows, compression_gate, judge,
+    measure,
+};
 use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program};
-use crate::inputs::{Distribution, Generator, Inputs, decode};
-use crate::kernel::{Launch, Problem};
+use crate::inputs::{Distribution, Inputs};
+use crate::kernel::{Answer, Buffer, Problem, Uncompressed};
 use crate::record;
 use crate::reference::Rows;
 
@@ -27,6 +32,8 @@ pub struct Verdict {
     pub accuracy: record::Accuracy,
     /// Why the cell is wrong, or that no gate could have failed.
     pub failure: Option<Failure>,
+    /// What all this took, but for drawing and uploading the data that is timed next.
+    pub seconds: f64,
 }
 
 /// One verified run: what was uploaded, the buffers, and what came back.
@@ -43,6 +50,22 @@ pub enum Failure {
     Unverified,
 }
 
+/// What one distribution showed.
+struct Finding {
+    distribution: Distribution,
+    /// One for each output.
+    judgements: Vec<Judgement>,
+    failure: Option<String>,
+    sampled: bool,
+    compression: Option<Compression>,
+}
+
+/// How far a compressed kernel is from full precision.
+struct Compression {
+    metrics: Metrics,
+    predicted_sqnr_db: f64,
+}
+
 /// Runs the program on each distribution, `timed` being the data of the first, and holds the output
 /// to the tracked reference.
 pub fn verify(
@@ -53,102 +76,139 @@ pub fn verify(
     timed: Inputs,
 ) -> Result<Verdict, GpuError> {
     let mut findings = Vec::new();
-    let mut sampled = false;
+    let mut seconds = 0.0;
     let (mut first, mut timed) = (None, Some(timed));
     for &distribution in &scope.distributions {
-        let generator = Generator { dtype: cell.dtype, distribution, seed: scope.seed };
-        let inputs = timed.take();
-        let inputs = inputs.unwrap_or_else(|| cell.entry.kernel.inputs(&cell.shape, &generator));
-        let (checked, judgement, rows) =
-            check_one(gpu, program, cell, scope, distribution, inputs)?;
-        sampled |= rows != Rows::All;
+        let mut started = Instant::now();
+        let wanted_anyway = timed.is_some();
+        let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
+        let set = gpu.allocate(program, &inputs, &cell.launch())?;
+        if wanted_anyway {
+            started = Instant::now();
+        }
+        gpu.run(program, &set)?;
+        let outputs = gpu.read(&set)?;
+        let checked = Checked { inputs, set, outputs };
+        let finding = examine(cell, scope, distribution, &checked);
+        seconds += started.elapsed().as_secs_f64();
         first.get_or_insert(checked);
-        let failed = judgement.failure.is_some();
-        findings.push((distribution, judgement));
+        let failed = finding.failure.is_some();
+        findings.push(finding);
         if failed {
             break;
         }
     }
-    let (accuracy, failure) = summarise(&findings, sampled, cell.is_empty());
+    let (accuracy, failure) = summarise(&findings, cell.is_empty());
     let first = first.expect("at least one distribution is checked");
-    Ok(Verdict { first, accuracy, failure })
+    Ok(Verdict { first, accuracy, failure, seconds })
 }
 
-fn check_one(
-    gpu: &Gpu,
-    program: &Program,
-    cell: &Cell,
-    scope: &Scope,
-    distribution: Distribution,
-    inputs: Inputs,
-) -> Result<(Checked, Judgement, Rows), GpuError> {
+fn examine(cell: &Cell, scope: &Scope, distribution: Distribution, checked: &Checked) -> Finding {
     let launch = cell.launch();
-    let set = gpu.allocate(program, &inputs, &launch)?;
-    gpu.run(program, &set)?;
-    let outputs = gpu.read(&set)?;
     let total = cell.rows();
     let work = cell.work();
     let cost = (work.flops + work.bytes) / total.max(1) as f64;
     let rows = choose_rows(total, cost, scope.flops, scope.seed);
-    let problem =
-        Problem { shape: &cell.shape, dtype: cell.dtype, variant: cell.variant, inputs: &inputs };
-    let reference = cell.entry.kernel.tracked(&problem, &rows);
+    let answers: Vec<Answer> = checked
+        .outputs
+        .iter()
+        .zip(&launch.outputs)
+        .map(|(output, buffer)| Answer { buffer, bytes: &output.bytes })
+        .collect();
+    let problem = Problem {
+        shape: &cell.shape,
+        dtype: cell.dtype,
+        variant: cell.variant,
+        inputs: &checked.inputs,
+        device: &answers,
+    };
+    let kernel = cell.entry.kernel;
+    let reference = kernel.tracked(&problem, &rows);
     let noise = if distribution.is_continuous() { Noise::Independent } else { Noise::Repeating };
-    let judgement = compare(&outputs, &launch, &reference, &rows, noise);
-    Ok((Checked { inputs, set, outputs }, judgement, rows))
-}
-
-/// Judges all outputs of a run as one.
-fn compare(
-    outputs: &[Output],
-    launch: &Launch,
-    reference: &[Array2<Tracked>],
-    rows: &Rows,
-    noise: Noise,
-) -> Judgement {
-    let (mut device, mut expected, mut origin) = (Vec::new(), Vec::new(), Vec::new());
-    let mut damage = None;
-    for ((output, buffer), reference) in outputs.iter().zip(&launch.outputs).zip(reference) {
-        let values = decode(buffer.elem, &output.bytes);
-        if !output.guard_intact {
-            damage.get_or_insert(format!("wrote past the end of `{}`", buffer.name));
+    let mut failure = checked.outputs.iter().zip(&answers).find_map(damage);
+    let judgements: Vec<Judgement> = answers
+        .iter()
+        .zip(&reference)
+        .map(|(answer, reference)| compare(answer, reference, &rows, noise))
+        .collect();
+    for (judgement, answer) in judgements.iter().zip(&answers) {
+        if let Some(why) = &judgement.failure {
+            let name = answer.buffer.name;
+            let several = launch.outputs.len() > 1;
+            failure =
+                failure.or(Some(if several { format!("`{name}`: {why}") } else { why.clone() }));
         }
-        // Rows outside the sample are still searched for elements that were never written.
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let what = "is not finite or was never written";
-            damage.get_or_insert(format!("element {index} of `{}` {what}", buffer.name));
-        }
-        for row in rows.of(buffer.rows) {
-            let elements = row * buffer.cols..(row + 1) * buffer.cols;
-            device.extend_from_slice(&values[elements.clone()]);
-            origin.extend(elements);
-        }
-        expected.extend(reference.iter().copied());
     }
-    let judgement = judge(&device, &expected, &origin, noise);
-    Judgement { failure: judgement.failure.or(damage), ..judgement }
+    let compression = (distribution == Distribution::Normal)
+        .then(|| kernel.uncompressed(&problem, &rows))
+        .flatten()
+        .map(|exact| compress(&answers[0], &exact, &rows));
+    Finding { distribution, judgements, failure, sampled: rows != Rows::All, compression }
 }
 
-fn summarise(
-    findings: &[(Distribution, Judgement)],
-    sampled: bool,
-    empty: bool,
-) -> (record::Accuracy, Option<Failure>) {
-    let (first, judged) = &findings[0];
+/// What is wrong with an output whatever its values: written past the end, or not written at all.
+fn damage((output, answer): (&Output, &Answer)) -> Option<String> {
+    let Buffer { name, elem, .. } = answer.buffer;
+    if !output.guard_intact {
+        return Some(format!("wrote past the end of `{name}`"));
+    }
+    // Rows outside the sample are searched too.
+    let index = elem.first_nonfinite(answer.bytes)?;
+    Some(format!("element {index} of `{name}` is not finite or was never written"))
+}
+
+/// The selected rows of an output, and the number of each element in the whole.
+fn selected(answer: &Answer, rows: &Rows) -> (Vec<f64>, Vec<usize>) {
+    let cols = answer.buffer.cols;
+    let selected = rows.of(answer.buffer.rows);
+    let origin = selected.iter().flat_map(|row| row * cols..(row + 1) * cols).collect();
+    let values = match rows {
+        Rows::All => answer.values(),
+        Rows::Some(_) => selected.iter().flat_map(|&row| answer.row(row)).collect(),
+    };
+    (values, origin)
+}
+
+fn compare(answer: &Answer, reference: &Array2<Tracked>, rows: &Rows, noise: Noise) -> Judgement {
+    let (device, origin) = selected(answer, rows);
+    let expected: Vec<Tracked> = reference.iter().copied().collect();
+    judge(&device, &expected, &origin, noise)
+}
+
+fn compress(answer: &Answer, exact: &Uncompressed, rows: &Rows) -> Compression {
+    let (device, origin) = selected(answer, rows);
+    let pairs = device
+        .into_iter()
+        .zip(exact.output.iter().map(|&value| Tracked { value, ..Default::default() }));
+    Compression { metrics: measure(pairs, &origin), predicted_sqnr_db: exact.predicted_sqnr_db }
+}
+
+fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option<Failure>) {
+    let first = &findings[0];
     let of = |gate: Gate| {
-        let all = findings.iter().flat_map(|(_, judgement)| &judgement.gates);
+        let judgements = findings.iter().flat_map(|finding| &finding.judgements);
+        let all = judgements.flat_map(|judgement| &judgement.gates);
         let worst = |a: GateResult, b: GateResult| if b.worst > a.worst { b } else { a };
         all.copied().filter(|result| result.gate == gate).reduce(worst)
     };
-    let gates: Vec<GateResult> = Gate::ALL.into_iter().filter_map(of).collect();
-    let wrong = findings.iter().find_map(|(distribution, judgement)| {
-        let why = judgement.failure.as_ref()?;
-        Some(Failure::Wrong(format!("{why} ({} inputs)", distribution.name())))
+    let mut gates: Vec<GateResult> = Gate::ALL.into_iter().filter_map(of).collect();
+    let compression = first.compression.as_ref();
+    let lost = compression.map(|c| compression_gate(c.metrics.sqnr_db, c.predicted_sqnr_db));
+    gates.extend(lost);
+    let wrong = findings.iter().find_map(|finding| {
+        let why = finding.failure.as_ref()?;
+        Some(format!("{why} ({} inputs)", finding.distribution.name()))
+    });
+    let wrong = wrong.or_else(|| {
+        let compression = compression.filter(|_| lost.is_some_and(|gate| !gate.passed))?;
+        let (got, said) = (compression.metrics.sqnr_db, compression.predicted_sqnr_db);
+        Some(format!("GQ: {got:.1} dB against full precision, its scales promise {said:.1} dB"))
     });
     let unverified = (gates.is_empty() && !empty).then_some(Failure::Unverified);
-    let failure = wrong.or(unverified);
-    let ratio = |gate| judged.gates.iter().find(|result| result.gate == gate).map(|r| r.worst);
-    let metrics = judged.metrics;
+    let failure = wrong.map(Failure::Wrong).or(unverified);
+    let own = &first.judgements[0];
+    let ratio = |gate| own.gates.iter().find(|result| result.gate == gate).map(|r| r.worst);
+    let metrics = compression.map_or(own.metrics, |compression| compression.metrics);
     let accuracy = record::Accuracy {
         passed: failure.is_none(),
         gates: gates.into_iter().map(gate_record).collect(),
@@ -156,12 +216,12 @@ fn summarise(
         rmse: metrics.rmse,
         nmse: metrics.nmse,
         sqnr_db: metrics.sqnr_db,
-        predicted_sqnr_db: None,
+        predicted_sqnr_db: compression.map(|compression| compression.predicted_sqnr_db),
         cosine: metrics.cosine,
-        worst_index: metrics.worst_index as u64,
-        inputs: first.name().to_owned(),
-        checked: findings.iter().map(|(distribution, _)| distribution.name().to_owned()).collect(),
-        verified: if sampled { "sampled" } else { "all" }.to_owned(),
+        worst_index: own.metrics.worst_index as u64,
+        inputs: first.distribution.name().to_owned(),
+        checked: findings.iter().map(|f| f.distribution.name().to_owned()).collect(),
+        verified: if findings.iter().any(|f| f.sampled) { "sampled" } else { "all" }.to_owned(),
         worst_over_bound: ratio(Gate::G1),
         rms_over_predicted: ratio(Gate::G2).map(|worst| worst * crate::accuracy::RMS_LIMIT),
     };

@@ -5,23 +5,42 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use fusebench::gpu::{Checks, GpuError, Selector};
+use fusebench::kernel::Entry;
+use fusebench::kernels::ALL;
 use fusebench::suite::{Session, Sources};
 
 /// Seed of every test.
 pub const SEED: u32 = 1;
 
+/// The kernels to test: all, or while one is written only those whose `FAMILY/NAME` holds one of the
+/// comma-separated words in FUSEBENCH_TEST_ONLY.
+#[allow(dead_code, reason = "not every test file goes through the kernels")]
+pub fn kernels() -> impl Iterator<Item = &'static Entry> {
+    ALL.iter().filter(|entry| is_kernel_chosen(entry))
+}
+
+#[allow(dead_code, reason = "not every test file goes through the kernels")]
+pub fn is_kernel_chosen(entry: &Entry) -> bool {
+    let only = std::env::var("FUSEBENCH_TEST_ONLY").unwrap_or_default();
+    let whole = only.is_empty() || std::env::var_os("CI").is_some();
+    whole || only.split(',').any(|word| entry.path().contains(word))
+}
+
 /// Notes a device test that ran.
+#[allow(dead_code, reason = "not every test file runs on a device")]
 pub fn ran(test: &str) {
     log(&format!("ran {test}"));
 }
 
 /// Notes a device test, or a part of one, that could not run.
+#[allow(dead_code, reason = "not every test file runs on a device")]
 pub fn skipped(test: &str, reason: &str) {
     eprintln!("skipped {test}: {reason}");
     log(&format!("skipped {test}: {reason}"));
 }
 
 /// `scripts/test` reads the file and prints the count.
+#[allow(dead_code, reason = "not every test file runs on a device")]
 fn log(line: &str) {
     let Some(path) = std::env::var_os("FUSEBENCH_TEST_LOG") else { return };
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("test log");
@@ -29,6 +48,7 @@ fn log(line: &str) {
 }
 
 /// Opens the best device with some shaders replaced; `None`, counted, where there is none.
+#[allow(dead_code, reason = "not every test file runs on a device")]
 pub fn session(test: &str, sources: Sources, checks: Checks) -> Option<Session> {
     match Session::open(&Selector::Best, sources, SEED, checks, Arc::default()) {
         Ok(session) => Some(session),

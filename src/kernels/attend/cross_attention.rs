@@ -4,10 +4,10 @@ use ndarray::{Array2, ArrayView4, s};
 
 use super::pairs;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params, Tensor};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Preset, Problem, Shape, Spec, Suits, Variant,
-    Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -40,6 +40,18 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("scale a per mille too large", "* params.scale", "* params.scale * 1.001"),
+    Mutant::new("last key dropped", "key < valid; key++", "key + 1u < valid; key++"),
+    Mutant::new(
+        "heads and queries swapped",
+        "index % params.queries) * params.heads + h",
+        "h) * 1u + 0u * h",
+    ),
+    Mutant::new("sum not rescaled when the maximum grows", "total *= shrink;", ""),
+    Mutant::new("length ignored", "min(len[b], params.keys)", "params.keys"),
+];
+
 impl Kernel for CrossAttention {
     fn spec(&self) -> Spec {
         Spec {
@@ -47,6 +59,8 @@ impl Kernel for CrossAttention {
             difficulties: &[2, 3],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -62,9 +76,9 @@ impl Kernel for CrossAttention {
             key % k >= len[key / k] as usize
         };
         let params = Params::new().size("batch", b).size("heads", h).size("queries", q);
-        Inputs {
-            params: params.size("keys", k).size("d", d).real("scale", pairs::scale(d)),
-            tensors: vec![
+        Inputs::new(
+            params.size("keys", k).size("d", d).real("scale", pairs::scale(d)),
+            vec![
                 generator.data("q", &[b, q, h, d]),
                 // Standard normal whatever the data: two large factors would put the scores where
                 // neighbouring f32 values are whole units apart.
@@ -72,7 +86,7 @@ impl Kernel for CrossAttention {
                 generator.data("v", &[b, k, h, d]).with_garbage(unused),
                 Tensor::words("len", &[b], len.clone()),
             ],
-        }
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -126,8 +140,8 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         let scores: Vec<S> = (0..valid)
             .map(|key| {
                 let key = keys.slice(s![b, key, head, ..]);
-                let products = query.iter().zip(key).map(|(&q, &k)| exact(q) * exact(k));
-                S::sum(products, d) * exact(pairs::scale(d))
+                let products = query.iter().copied().zip(key.iter().copied());
+                S::dot(products, d) * exact(pairs::scale(d))
             })
             .collect();
         let weights = pairs::weigh(&scores, problem.variant);
@@ -136,7 +150,7 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
             let terms = column.iter().zip(&weights.terms).map(|(&v, &weight)| weight * exact(v));
             let sum = S::sum(terms, valid);
             let out = weights.divisor.map_or(sum, |total| sum / total);
-            o[i] = out.store(problem.dtype.storage());
+            o[i] = out.store(problem.storage());
         }
     })]
 }

@@ -5,13 +5,19 @@ use ndarray::{Array2, Ix3};
 use super::modalities;
 use crate::accuracy::functions::{sigmoid, tanh};
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &GatedFusion;
 
 struct GatedFusion;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("tanh clamped too early", "vec4<f32>(15.0)", "vec4<f32>(5.0)"),
+    Mutant::new("gate left out", "sum += gate *", "sum +="),
+    Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
+];
 
 impl Kernel for GatedFusion {
     fn spec(&self) -> Spec {
@@ -20,6 +26,8 @@ impl Kernel for GatedFusion {
             difficulties: &[2],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: modalities::VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -31,14 +39,14 @@ impl Kernel for GatedFusion {
         let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
         let present = modalities::presence(shape);
         let absent = |index: usize| modalities::is_absent(shape, &present, index);
-        Inputs {
-            params: Params::new().size("modalities", m).size("batch", b).size("d", d),
-            tensors: vec![
+        Inputs::new(
+            Params::new().size("modalities", m).size("batch", b).size("d", d),
+            vec![
                 generator.data("u", &[m, b, d]).with_garbage(absent),
                 generator.data("v", &[m, b, d]).with_garbage(absent),
                 Tensor::words("present", &[b], present.clone()),
             ],
-        }
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -71,7 +79,7 @@ fn gated_fusion<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             let terms = members
                 .iter()
                 .map(|&m| sigmoid(exact(v[[m, row, i]])) * tanh(exact(u[[m, row, i]])));
-            y[i] = S::sum(terms, members.len()).store(problem.dtype.storage());
+            y[i] = S::sum(terms, members.len()).store(problem.storage());
         }
     })]
 }

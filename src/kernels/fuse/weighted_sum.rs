@@ -4,13 +4,18 @@ use ndarray::{Array2, Ix1, Ix3};
 
 use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &WeightedSum;
 
 struct WeightedSum;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
+    Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
+];
 
 impl Kernel for WeightedSum {
     fn spec(&self) -> Spec {
@@ -19,6 +24,8 @@ impl Kernel for WeightedSum {
             difficulties: &[2],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: modalities::VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -30,14 +37,14 @@ impl Kernel for WeightedSum {
         let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
         let present = modalities::presence(shape);
         let x = generator.data("x", &[m, b, d]);
-        Inputs {
-            params: Params::new().size("modalities", m).size("batch", b).size("d", d),
-            tensors: vec![
+        Inputs::new(
+            Params::new().size("modalities", m).size("batch", b).size("d", d),
+            vec![
                 x.with_garbage(|index| modalities::is_absent(shape, &present, index)),
                 generator.weight("a", &[m], 1.0),
                 Tensor::words("present", &[b], present),
             ],
-        }
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -73,7 +80,7 @@ fn weighted_sum<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let weights: Vec<S> = exps.iter().map(|&e| e / total).collect();
         for i in 0..d {
             let terms = members.iter().zip(&weights).map(|(&m, &w)| w * exact(x[[m, row, i]]));
-            y[i] = S::sum(terms, members.len()).store(problem.dtype.storage());
+            y[i] = S::sum(terms, members.len()).store(problem.storage());
         }
     })]
 }

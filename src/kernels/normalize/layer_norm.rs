@@ -4,8 +4,8 @@ use ndarray::{Array2, Ix1, Ix2};
 
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params};
-use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
+use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &LayerNorm;
@@ -15,6 +15,19 @@ struct LayerNorm;
 /// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`).
 const EPS: f32 = 1e-6;
 
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
+    Mutant::new("unbiased variance", "squares / n", "squares / (n - 1.0)"),
+    Mutant::new(
+        "last element dropped",
+        "i < params.d; i++) { total",
+        "i + 1u < params.d; i++) { total",
+    ),
+    Mutant::new("gain of the first column", "f32(g[i])", "f32(g[0])"),
+    Mutant::new("no shift by the first element", "let shift = f32(x[base]);", "let shift = 0.0;"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+];
+
 impl Kernel for LayerNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -22,6 +35,8 @@ impl Kernel for LayerNorm {
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -31,14 +46,14 @@ impl Kernel for LayerNorm {
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
         let (r, d) = (shape["r"], shape["d"]);
-        Inputs {
-            params: Params::new().size("rows", r).size("d", d).real("eps", EPS),
-            tensors: vec![
+        Inputs::new(
+            Params::new().size("rows", r).size("d", d).real("eps", EPS),
+            vec![
                 generator.data("x", &[r, d]),
                 generator.weight("g", &[d], 1.0),
                 generator.weight("b", &[d], 1.0),
             ],
-        }
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -76,7 +91,7 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let rstd = (variance + eps).rsqrt();
         for i in 0..d {
             let out = centred[i] * rstd * exact(g[i]) + exact(b[i]);
-            y[i] = out.store(problem.dtype.storage());
+            y[i] = out.store(problem.storage());
         }
     })]
 }

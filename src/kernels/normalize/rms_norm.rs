@@ -4,8 +4,8 @@ use ndarray::{Array2, Ix1, Ix2};
 
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params};
-use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
+use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &RmsNorm;
@@ -15,6 +15,11 @@ struct RmsNorm;
 /// Epsilon of the Llama language towers that fused models sit on.
 const EPS: f32 = 1e-5;
 
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
+    Mutant::new("gain of the first column", "f32(g[", "f32(g[0u * "),
+];
+
 impl Kernel for RmsNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -22,6 +27,8 @@ impl Kernel for RmsNorm {
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -31,10 +38,10 @@ impl Kernel for RmsNorm {
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
         let (r, d) = (shape["r"], shape["d"]);
-        Inputs {
-            params: Params::new().size("rows", r).size("d", d).real("eps", EPS),
-            tensors: vec![generator.data("x", &[r, d]), generator.weight("g", &[d], 1.0)],
-        }
+        Inputs::new(
+            Params::new().size("rows", r).size("d", d).real("eps", EPS),
+            vec![generator.data("x", &[r, d]), generator.weight("g", &[d], 1.0)],
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -66,7 +73,7 @@ fn rms_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let squares = S::sum(values.iter().map(|&x| x * x), depth);
         let scale = (squares / S::exact(d as f64) + exact(EPS)).rsqrt();
         for i in 0..d {
-            y[i] = (values[i] * scale * exact(g[i])).store(problem.dtype.storage());
+            y[i] = (values[i] * scale * exact(g[i])).store(problem.storage());
         }
     })]
 }

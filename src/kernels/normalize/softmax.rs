@@ -4,13 +4,23 @@ use ndarray::{Array2, Ix2};
 
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &Softmax;
 
 struct Softmax;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new(
+        "last element dropped from the sum",
+        "i < valid; i++) { total",
+        "i + 1u < valid; i++) { total",
+    ),
+    Mutant::new("maximum not subtracted", "peak = max(peak, f32(x[base + i]));", "peak = 0.0;"),
+    Mutant::new("length ignored", "min(len[row], params.n)", "params.n"),
+];
 
 impl Kernel for Softmax {
     fn spec(&self) -> Spec {
@@ -19,6 +29,8 @@ impl Kernel for Softmax {
             difficulties: &[1, 2],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -46,10 +58,10 @@ impl Kernel for Softmax {
         let len = lengths(shape);
         let x = generator.data("x", &[r, n]);
         let x = x.with_garbage(|index| index % n >= len[index / n] as usize);
-        Inputs {
-            params: Params::new().size("rows", r).size("n", n),
-            tensors: vec![x, Tensor::words("len", &[r], len)],
-        }
+        Inputs::new(
+            Params::new().size("rows", r).size("n", n),
+            vec![x, Tensor::words("len", &[r], len)],
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -95,7 +107,7 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let weights: Vec<S> = values.iter().map(|&x| (x - peak).exp()).collect();
         let total = S::sum(weights.iter().copied(), depth);
         for i in 0..valid {
-            y[i] = (weights[i] / total).store(problem.dtype.storage());
+            y[i] = (weights[i] / total).store(problem.storage());
         }
     })]
 }

@@ -4,9 +4,9 @@ use ndarray::Array2;
 
 use super::memory;
 use crate::accuracy::Tracked;
-use crate::inputs::{Generator, Inputs};
+use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::Rows;
 
@@ -23,6 +23,9 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+const MUTANTS: &[Mutant] =
+    &[Mutant::new("neighbouring words swapped", "y[index] = x[index]", "y[index] = x[index ^ 1u]")];
+
 impl Kernel for Copy {
     fn spec(&self) -> Spec {
         Spec {
@@ -30,6 +33,8 @@ impl Kernel for Copy {
             difficulties: &[4],
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
+            inputs: &[Distribution::Normal],
+            mutants: MUTANTS,
         }
     }
 

@@ -3,9 +3,9 @@
 use ndarray::{Array2, Ix2};
 
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -20,6 +20,9 @@ const C: f32 = -0.5;
 
 const VARIANTS: &[Variant] = &[Variant::new("chains", &[("WG", 64.0)])];
 
+const MUTANTS: &[Mutant] =
+    &[Mutant::new("last trip dropped", "i < params.trips", "i + 1u < params.trips")];
+
 impl Kernel for Fma {
     fn spec(&self) -> Spec {
         Spec {
@@ -27,6 +30,8 @@ impl Kernel for Fma {
             difficulties: &[4],
             dtypes: &[Dtype::F32, Dtype::F16Acc],
             variants: VARIANTS,
+            inputs: &[Distribution::Normal],
+            mutants: MUTANTS,
         }
     }
 
@@ -43,10 +48,10 @@ impl Kernel for Fma {
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
         let (n, t) = (shape["n"], shape["t"]);
         let start = |index| 2.0 * rng::uniform(generator.seed, 0, index as u32) - 1.0;
-        Inputs {
-            params: Params::new().size("threads", n).size("trips", t).real("c", C),
-            tensors: vec![generator.filled("x", &[n, CHAINS], start)],
-        }
+        Inputs::new(
+            Params::new().size("threads", n).size("trips", t).real("c", C),
+            vec![generator.filled("x", &[n, CHAINS], start)],
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -74,7 +79,7 @@ fn chains<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let x = problem.inputs.float::<Ix2>("x");
     let c = S::exact(f64::from(C));
     // In f16 arithmetic both steps round to f16.
-    let elem = problem.dtype.storage();
+    let elem = problem.storage();
     vec![by_rows(rows, n, CHAINS, |row, mut y| {
         for chain in 0..CHAINS {
             let start = S::exact(f64::from(x[[row, chain]]));

@@ -4,9 +4,9 @@ use ndarray::Array2;
 
 use super::memory;
 use crate::accuracy::Tracked;
-use crate::inputs::{Generator, Inputs, Params};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
 };
 use crate::reference::Rows;
 
@@ -19,6 +19,8 @@ const WORD: u32 = 24_301;
 
 const VARIANTS: &[Variant] = &[Variant::new("single", &[])];
 
+const MUTANTS: &[Mutant] = &[Mutant::new("another word", "= ", "= 1u + ")];
+
 impl Kernel for LaunchOverhead {
     fn spec(&self) -> Spec {
         Spec {
@@ -26,6 +28,8 @@ impl Kernel for LaunchOverhead {
             difficulties: &[4],
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
+            inputs: &[Distribution::Normal],
+            mutants: MUTANTS,
         }
     }
 
@@ -34,7 +38,7 @@ impl Kernel for LaunchOverhead {
     }
 
     fn inputs(&self, _shape: &Shape, _generator: &Generator) -> Inputs {
-        Inputs { params: Params::new().size("word", WORD as usize), tensors: Vec::new() }
+        Inputs::new(Params::new().size("word", WORD as usize), Vec::new())
     }
 
     fn launch(&self, _shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Launch {
@@ -42,7 +46,7 @@ impl Kernel for LaunchOverhead {
     }
 
     fn work(&self, _shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {
-        Work::new(0, Elem::U32.bytes())
+        Work::new(0, 4)
     }
 
     fn reference(&self, _problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {

@@ -32,10 +32,7 @@ pub fn inputs(shape: &Shape, generator: &Generator) -> Inputs {
     let words = shape["n"] / 4;
     let random = |index| rng::word(generator.seed, 0, index);
     let x = (0..words as u32).into_par_iter().map(random).collect();
-    Inputs {
-        params: Params::new().size("words", words),
-        tensors: vec![Tensor::words("x", &[words], x)],
-    }
+    Inputs::new(Params::new().size("words", words), vec![Tensor::words("x", &[words], x)])
 }
 
 /// Rows and columns of an output of `words` words, so that samples of it are spread and cheap.

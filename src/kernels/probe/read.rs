@@ -4,9 +4,9 @@ use ndarray::Array2;
 
 use super::memory;
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs};
+use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::Rows;
 
@@ -22,6 +22,8 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+const MUTANTS: &[Mutant] = &[Mutant::new("inclusive or", "folded ^= x", "folded |= x")];
+
 impl Kernel for Read {
     fn spec(&self) -> Spec {
         Spec {
@@ -29,6 +31,8 @@ impl Kernel for Read {
             difficulties: &[4],
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
+            inputs: &[Distribution::Normal],
+            mutants: MUTANTS,
         }
     }
 

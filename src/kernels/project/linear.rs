@@ -4,9 +4,9 @@ use ndarray::{Array2, Ix1, Ix2};
 
 use crate::accuracy::functions::{gelu_erf, gelu_quick, gelu_tanh};
 use crate::accuracy::{Scalar, Tracked};
-use crate::inputs::{Generator, Inputs, Params};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -20,6 +20,17 @@ const VARIANTS: &[Variant] = &[
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
 ];
 
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("erf a little too large", "(1.0 + erf(", "(1.0 + 1.0001 * erf("),
+    Mutant::new("constant of the tanh form cut short", "0.044715", "0.0447"),
+    Mutant::new(
+        "last vector along k dropped",
+        "q < params.k / 4u; q++",
+        "q + 1u < params.k / 4u; q++",
+    ),
+    Mutant::new("bias of the row", "f32(b[col])", "f32(b[min(row, params.n - 1u)])"),
+];
+
 impl Kernel for Linear {
     fn spec(&self) -> Spec {
         Spec {
@@ -27,6 +38,8 @@ impl Kernel for Linear {
             difficulties: &[1, 5],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
+            inputs: Distribution::COMMON,
+            mutants: MUTANTS,
         }
     }
 
@@ -46,14 +59,14 @@ impl Kernel for Linear {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         // Keeps the outputs of the size of the inputs, as trained weights do.
         let scale = (k.max(1) as f32).sqrt().recip();
-        Inputs {
-            params: Params::new().size("m", m).size("n", n).size("k", k),
-            tensors: vec![
+        Inputs::new(
+            Params::new().size("m", m).size("n", n).size("k", k),
+            vec![
                 generator.data("x", &[m, k]),
                 generator.weight("w", &[n, k], scale),
                 generator.weight("b", &[n], 1.0),
             ],
-        }
+        )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
@@ -141,10 +154,12 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         _ => |value| value,
     };
     vec![by_rows(rows, m, n, |row, mut y| {
+        let values = x.row(row);
         for col in 0..n {
             // One invocation adds all k products, in whatever order its compiler likes.
-            let dot = S::sum((0..k).map(|i| exact(x[[row, i]]) * exact(w[[col, i]])), k);
-            y[col] = activate(dot + exact(b[col])).store(problem.dtype.storage());
+            let weights = w.row(col);
+            let dot = S::dot(values.iter().copied().zip(weights.iter().copied()), k);
+            y[col] = activate(dot + exact(b[col])).store(problem.storage());
         }
     })]
 }

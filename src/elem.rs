@@ -1,0 +1,155 @@
+//! Element types of device buffers, and how their values become bytes and back.
+
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+/// The element type of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elem {
+    F32,
+    F16,
+    U32,
+    I32,
+    /// Signed codes, four to a word, lowest byte first.
+    I8,
+    /// Signed codes, eight to a word, lowest nibble first.
+    I4,
+    /// Unsigned codes, sixteen to a word, lowest bits first.
+    U2,
+}
+
+impl Elem {
+    pub fn bits(self) -> usize {
+        match self {
+            Elem::F32 | Elem::U32 | Elem::I32 => 32,
+            Elem::F16 => 16,
+            Elem::I8 => 8,
+            Elem::I4 => 4,
+            Elem::U2 => 2,
+        }
+    }
+
+    /// Bytes that `len` elements take; packed codes fill whole words.
+    pub fn bytes_of(self, len: usize) -> usize {
+        match self {
+            Elem::I8 | Elem::I4 | Elem::U2 => (len * self.bits()).div_ceil(32) * 4,
+            Elem::F32 | Elem::F16 | Elem::U32 | Elem::I32 => len * self.bits() / 8,
+        }
+    }
+
+    pub fn is_float(self) -> bool {
+        matches!(self, Elem::F32 | Elem::F16)
+    }
+
+    /// The nearest value of the type to an f32.
+    pub fn round(self, value: f32) -> f32 {
+        if self == Elem::F16 { f16::from_f32(value).to_f32() } else { value }
+    }
+
+    /// The little-endian bytes of floating-point values already rounded to the type.
+    pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+        if self == Elem::F16 {
+            return bytemuck::cast_slice(&values.map(f16::from_f32).collect::<Vec<_>>()).to_vec();
+        }
+        bytemuck::cast_slice(&values.collect::<Vec<_>>()).to_vec()
+    }
+
+    /// The words of small integer codes, the last one filled up with zeros.
+    pub fn pack(self, codes: &[i8]) -> Vec<u32> {
+        let (bits, mask) = (self.bits(), (1_u64 << self.bits()) as u32 - 1);
+        let word = |codes: &[i8]| {
+            let place = |(i, &code): (usize, &i8)| (code as u32 & mask) << (i * bits);
+            codes.iter().enumerate().map(place).fold(0, |word, part| word | part)
+        };
+        codes.chunks(32 / bits).map(word).collect()
+    }
+
+    /// Reads device bytes back as f64, one value per element.
+    pub fn decode(self, bytes: &[u8], len: usize) -> Vec<f64> {
+        self.decode_range(bytes, 0..len)
+    }
+
+    /// The same for some consecutive elements.
+    pub fn decode_range(self, bytes: &[u8], elements: Range<usize>) -> Vec<f64> {
+        fn wide<A: bytemuck::Pod + Into<f64>>(bytes: &[u8]) -> Vec<f64> {
+            bytemuck::pod_collect_to_vec::<u8, A>(bytes).into_iter().map(A::into).collect()
+        }
+        let each = self.bits() / 8;
+        let range = || &bytes[elements.start * each..elements.end * each];
+        match self {
+            Elem::F32 => wide::<f32>(range()),
+            Elem::F16 => wide::<f16>(range()),
+            Elem::U32 => wide::<u32>(range()),
+            Elem::I32 => wide::<i32>(range()),
+            Elem::I8 | Elem::I4 | Elem::U2 => {
+                elements.map(|index| f64::from(self.code(bytes, index))).collect()
+            }
+        }
+    }
+
+    /// The first element that is infinite or not a number, by its bits.
+    pub fn first_nonfinite(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Elem::F32 => bytes.par_chunks_exact(4).position_first(|word| {
+                u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & 0x7f80_0000
+                    == 0x7f80_0000
+            }),
+            Elem::F16 => bytes
+                .par_chunks_exact(2)
+                .position_first(|half| u16::from_le_bytes([half[0], half[1]]) & 0x7c00 == 0x7c00),
+            _ => None,
+        }
+    }
+
+    /// The code at `index` of packed little-endian words.
+    fn code(self, bytes: &[u8], index: usize) -> i32 {
+        let (bits, each) = (self.bits(), 32 / self.bits());
+        let at = index / each * 4;
+        let word = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let left = word << (32 - bits - index % each * bits);
+        if self == Elem::U2 { (left >> (32 - bits)) as i32 } else { left as i32 >> (32 - bits) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_codes_come_back() {
+        for (elem, codes) in [
+            (Elem::I8, vec![-128_i8, 127, 0, -1, 5]),
+            (Elem::I4, vec![-8, 7, 0, -1, 3, 2, 1, -7, 6]),
+            (Elem::U2, (0..35).map(|i| i % 4).collect()),
+        ] {
+            let words = elem.pack(&codes);
+            let bytes: &[u8] = bytemuck::cast_slice(&words);
+            assert_eq!(bytes.len(), elem.bytes_of(codes.len()), "{elem:?}");
+            let back = elem.decode(bytes, codes.len());
+            assert!(codes.iter().zip(&back).all(|(&a, &b)| f64::from(a) == b), "{elem:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_by_its_bits() {
+        let bytes = |values: [f32; 4]| Elem::F32.encode(values.into_iter());
+        assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::MAX, 1e-40, -1.0])), None);
+        assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, 1.0, f32::NAN, 1.0])), Some(2));
+        assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::NEG_INFINITY, 1.0, 1.0])), Some(1));
+        let halves = Elem::F16.encode([65_504.0, -0.0, f32::INFINITY].into_iter());
+        assert_eq!(Elem::F16.first_nonfinite(&halves), Some(2));
+        assert_eq!(Elem::U32.first_nonfinite(&[0xff; 8]), None);
+    }
+
+    #[test]
+    fn numbers_come_back() {
+        let words = [0_u32, 1 << 31, u32::MAX];
+        let bytes: &[u8] = bytemuck::cast_slice(&words);
+        assert_eq!(Elem::U32.decode(bytes, 3), [0.0, 2_147_483_648.0, 4_294_967_295.0]);
+        assert_eq!(Elem::I32.decode(bytes, 3), [0.0, -2_147_483_648.0, -1.0]);
+        let halves = [1.5_f32, -0.25];
+        assert_eq!(Elem::F16.decode(&Elem::F16.encode(halves.into_iter()), 2), [1.5, -0.25]);
+    }
+}
