@@ -49,11 +49,12 @@ impl Elem {
     }
 
     /// The little-endian bytes of floating-point values already rounded to the type.
-    pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
         if self == Elem::F16 {
-            return bytemuck::cast_slice(&values.map(f16::from_f32).collect::<Vec<_>>()).to_vec();
+            let halves: Vec<f16> = values.par_iter().map(|&value| f16::from_f32(value)).collect();
+            return bytemuck::cast_slice(&halves).to_vec();
         }
-        bytemuck::cast_slice(&values.collect::<Vec<_>>()).to_vec()
+        bytemuck::cast_slice(values).to_vec()
     }
 
     /// The words of small integer codes, the last one filled up with zeros.
@@ -134,11 +135,11 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_found_by_its_bits() {
-        let bytes = |values: [f32; 4]| Elem::F32.encode(values.into_iter());
+        let bytes = |values: [f32; 4]| Elem::F32.encode(&values);
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::MAX, 1e-40, -1.0])), None);
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, 1.0, f32::NAN, 1.0])), Some(2));
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::NEG_INFINITY, 1.0, 1.0])), Some(1));
-        let halves = Elem::F16.encode([65_504.0, -0.0, f32::INFINITY].into_iter());
+        let halves = Elem::F16.encode(&[65_504.0, -0.0, f32::INFINITY]);
         assert_eq!(Elem::F16.first_nonfinite(&halves), Some(2));
         assert_eq!(Elem::U32.first_nonfinite(&[0xff; 8]), None);
     }
@@ -150,6 +151,6 @@ mod tests {
         assert_eq!(Elem::U32.decode(bytes, 3), [0.0, 2_147_483_648.0, 4_294_967_295.0]);
         assert_eq!(Elem::I32.decode(bytes, 3), [0.0, -2_147_483_648.0, -1.0]);
         let halves = [1.5_f32, -0.25];
-        assert_eq!(Elem::F16.decode(&Elem::F16.encode(halves.into_iter()), 2), [1.5, -0.25]);
+        assert_eq!(Elem::F16.decode(&Elem::F16.encode(&halves), 2), [1.5, -0.25]);
     }
 }

@@ -190,6 +190,10 @@ impl Generator {
     }
 }
 
+fn flat<A>(array: &ArrayD<A>) -> &[A] {
+    array.as_slice().expect("tensors are row-major")
+}
+
 fn shaped<A>(dims: &[usize], values: Vec<A>) -> ArrayD<A> {
     ArrayD::from_shape_vec(IxDyn(dims), values).expect("one value per element")
 }
@@ -306,14 +310,9 @@ impl Tensor {
     /// The little-endian bytes to upload.
     pub fn bytes(&self) -> Vec<u8> {
         match &self.values {
-            Values::Float(array) => self.elem.encode(array.iter().copied()),
-            Values::Word(array) => {
-                bytemuck::cast_slice(&array.iter().copied().collect::<Vec<_>>()).to_vec()
-            }
-            Values::Code(array) => {
-                let codes: Vec<i8> = array.iter().copied().collect();
-                bytemuck::cast_slice(&self.elem.pack(&codes)).to_vec()
-            }
+            Values::Float(array) => self.elem.encode(flat(array)),
+            Values::Word(array) => bytemuck::cast_slice(flat(array)).to_vec(),
+            Values::Code(array) => bytemuck::cast_slice(&self.elem.pack(flat(array))).to_vec(),
         }
     }
 }

@@ -95,6 +95,40 @@ fn a_worker_killed_from_outside_costs_one_row() {
 }
 
 #[test]
+fn a_device_lost_inside_a_worker_costs_one_row() {
+    let test = "a_device_lost_inside_a_worker_costs_one_row";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.json");
+    let path = file.to_str().expect("UTF-8");
+    let id = "layer_norm/thread/f32/r7d31";
+    let out = Command::new(env!("CARGO_BIN_EXE_fusebench"))
+        .args([
+            "run",
+            "^layer_norm/thread/f32",
+            "--preset",
+            "smoke",
+            "--max-time",
+            "0.3",
+            "-o",
+            path,
+        ])
+        .env("FUSEBENCH_TEST_LOSE_DEVICE", id)
+        .output()
+        .expect("the program starts");
+    assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+    let run = rows(&file);
+    let errors = with_status(&run, "error");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0]["id"], id);
+    assert!(errors[0]["reason"].as_str().unwrap().contains("device was lost"), "{:?}", errors[0]);
+    assert!(with_status(&run, "ok").len() > 5 && run["complete"] == true);
+    ran(test);
+}
+
+#[test]
 fn three_workers_lost_in_a_row_end_the_run_with_the_rows_so_far() {
     let test = "three_workers_lost_in_a_row_end_the_run_with_the_rows_so_far";
     if !has_adapter(test) {

@@ -299,11 +299,21 @@ fn a_dispatch_that_cannot_fit_is_refused_after_the_first() {
     };
     assert_eq!(too_long(1.4, &slow), None);
     assert_eq!(too_long(1.6, &slow), Some(1));
-    // Four batches of four: 16 dispatches.
-    assert_eq!(too_long(0.28, &context()), None);
-    assert_eq!(too_long(0.29, &context()), Some(1));
+    // Four batches of one, since more would make one long submission.
+    assert_eq!(too_long(1.1, &context()), None);
+    assert_eq!(too_long(1.2, &context()), Some(1));
     let error = Stopped::<Infallible>::TooLong { dispatch_s: 1.6 };
     assert_eq!(error.to_string(), "dispatch estimate 1.600 s does not fit the time limit");
+}
+
+#[test]
+fn a_dispatch_long_enough_for_a_watchdog_is_submitted_alone_and_noted() {
+    let mut fake = Fake::steady(0.5);
+    let timing = fake.run(&Plan::standard(3.0), &context()).unwrap();
+    assert!(fake.calls.iter().all(|call| !matches!(call, Call::Hot(batch) if *batch > 1)));
+    assert!(timing.notes.iter().any(|note| note.contains("watchdog")), "{:?}", timing.notes);
+    let short = Fake::steady(0.01).run(&Plan::standard(3.0), &context()).unwrap();
+    assert!(!short.notes.iter().any(|note| note.contains("watchdog")));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::supervise::{Loss, Worker};
-use crate::record::{CellRequest, Environment, Event, Peak, Request, Row, Setup, Status, Timer};
+use crate::record::{CellRequest, Environment, Event, Request, Row, Setup, Status};
 use crate::suite::Cell;
 
 /// Workers lost in a row before the device is given up.
@@ -50,14 +50,18 @@ impl Crew {
         }
     }
 
-    /// Measures the ceilings; a driver that cannot do it leaves the rates without a fraction.
-    pub fn peaks(&mut self) -> Result<Option<(Vec<Peak>, Timer)>, Failure> {
-        let Some(worker) = &mut self.worker else { return Ok(None) };
+    /// Measures the ceilings and writes them into the environment; a driver that cannot do it leaves
+    /// the rates without a fraction.
+    pub fn measure_peaks(&mut self, environment: &mut Environment) -> Result<(), Failure> {
+        let Some(worker) = &mut self.worker else { return Ok(()) };
         worker.send(&Request::Peaks);
         match worker.answer(&mut |_| {}) {
-            Ok(Event::Peaks { peaks, timer }) => {
+            Ok(Event::Peaks { peaks, omitted, timer }) => {
                 self.setup.peaks = Some(peaks.clone());
-                Ok(Some((peaks, timer)))
+                environment.peaks = peaks;
+                environment.peaks_omitted = omitted;
+                environment.timer = timer;
+                Ok(())
             }
             Ok(Event::Failed { message, .. }) => self.without_peaks(&message),
             Ok(other) => self.without_peaks(&format!("unexpected answer {other:?}")),
@@ -65,11 +69,11 @@ impl Crew {
         }
     }
 
-    fn without_peaks(&mut self, reason: &str) -> Result<Option<(Vec<Peak>, Timer)>, Failure> {
+    fn without_peaks(&mut self, reason: &str) -> Result<(), Failure> {
         anstream::eprintln!("fusebench: no ceilings, rates have no percentage: {reason}");
         self.setup.peaks = Some(Vec::new());
         self.worker = None;
-        self.recruit().map(|_| None)
+        self.recruit().map(|_| ())
     }
 
     /// Does one cell, whatever happens to the worker.

@@ -138,11 +138,8 @@ impl Job<'_> {
         environment.started = now();
         environment.arguments = self.arguments.clone();
         environment.preset = self.selection.preset.clone();
-        if let Mode::Run { .. } = self.mode
-            && let Some((peaks, timer)) = crew.peaks()?
-        {
-            environment.peaks = peaks;
-            environment.timer = timer;
+        if let Mode::Run { .. } = self.mode {
+            crew.measure_peaks(&mut environment)?;
         }
         let complete = false;
         let mut run = Run { format_version: FORMAT_VERSION, complete, environment, rows: vec![] };

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::exit::Exit;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
 use crate::record::{CellRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
-use crate::suite::{Cell, Effort, Session, Sources, Task, cells, device_record};
+use crate::suite::{Cell, Effort, Found, Session, Sources, Task, cells, device_record};
 
 /// Serves requests until standard input ends.
 pub fn serve() -> Exit {
@@ -110,7 +110,9 @@ fn failed(error: &GpuError) -> Event {
 
 fn measure_peaks(session: &mut Session) -> bool {
     match session.measure_peaks() {
-        Ok(peaks) => send(&Event::Peaks { peaks, timer: session.timer() }),
+        Ok(Found { peaks, omitted }) => {
+            send(&Event::Peaks { peaks, omitted, timer: session.timer() })
+        }
         Err(error) => {
             send(&failed(&error));
             false
@@ -131,6 +133,10 @@ fn work(session: &mut Session, request: &CellRequest) -> bool {
             Task::Run { effort, limit_s, allowance_s }
         }
     };
+    // For tests: no driver loses its device on demand.
+    if std::env::var("FUSEBENCH_TEST_LOSE_DEVICE").is_ok_and(|id| id == request.id) {
+        session.gpu().abandon();
+    }
     let mut alive = |stage: &'static str, expect_s: f64| {
         send(&Event::Alive { stage: stage.to_owned(), expect_s });
     };

@@ -245,10 +245,14 @@ impl Gpu {
 
     /// Fails with what went wrong since the last call, if anything did.
     pub(super) fn healthy(&self) -> Result<(), GpuError> {
-        if let Some(message) = self.lost.lock().expect("not poisoned").clone() {
-            return Err(GpuError::Lost(message));
-        }
+        self.present()?;
         self.uncaptured.lock().expect("not poisoned").take().map_or(Ok(()), Err)
+    }
+
+    /// Fails when the driver has lost the device.
+    fn present(&self) -> Result<(), GpuError> {
+        let lost = self.lost.lock().expect("not poisoned").clone();
+        lost.map_or(Ok(()), |message| Err(GpuError::Lost(message)))
     }
 
     /// Waits until the queue is idle.
@@ -266,10 +270,19 @@ impl Gpu {
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let result = create();
         let errors = [internal, validation, memory].map(|scope| pollster::block_on(scope.pop()));
+        // On a lost device everything else fails too, and says less.
+        self.present()?;
         match errors.into_iter().flatten().next() {
             Some(error) => Err(error.into()),
             None => self.healthy().map(|()| result),
         }
+    }
+
+    /// Gives the device up as if the driver had lost it: whatever is asked of it next fails with
+    /// [`GpuError::Lost`].
+    pub fn abandon(&self) {
+        *self.lost.lock().expect("not poisoned") = Some("it was given up".to_owned());
+        self.device.destroy();
     }
 
     /// The first need the device cannot meet.

@@ -7,14 +7,14 @@ use super::plan::{
 };
 use super::series::{Series, work_s};
 use super::stats;
-use super::target::{Context, Target};
+use super::target::{Clocked, Context};
 
 /// Most canaries of one wait; a stopped clock must not hold up the run for ever.
 const MAX_CANARIES: usize = 10_000;
 
 /// Runs canaries for `seconds`, so that the clock goes up, and returns the baseline: the median of
 /// the five after that.
-pub fn warm_up_device<T: Target>(
+pub fn warm_up_device<T: Clocked>(
     target: &mut T,
     seconds: f64,
     submit_cost_s: f64,
@@ -35,7 +35,7 @@ pub fn warm_up_device<T: Target>(
 
 /// Between cells: runs canaries until one is within 3 % of the baseline, for a quarter of a second
 /// at most. Says whether one was.
-pub fn recover<T: Target>(
+pub fn recover<T: Clocked>(
     target: &mut T,
     baseline_s: f64,
     submit_cost_s: f64,
@@ -114,7 +114,7 @@ impl Watch {
     /// Runs a canary. While the device is throttled the samples since the last good canary are
     /// discarded and the device is left alone; says whether that happened. When half of the limit
     /// has gone that way the samples are kept and the cell is flagged instead.
-    pub fn look<T: Target>(
+    pub fn look<T: Clocked>(
         &mut self,
         target: &mut T,
         series: &mut Series,

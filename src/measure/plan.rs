@@ -1,12 +1,9 @@
 //! How long, how often, how precisely: every constant of the protocol, with what set it.
 
-/// Canary work at start and after an idle second. Clocks ramp for 220 to 440 ms on an M1 (clpeak,
+/// Canary work at start. Clocks ramp for 220 to 440 ms on an M1 (clpeak,
 /// `common.h`); cubecl settled on 500 ms (PR #1607); 25 ms of warm-up read 11.23 ms where 150 ms
 /// read 8.79 (triton-lang/triton#2306).
 pub const DEVICE_WARM_UP_S: f64 = 0.5;
-pub const QUICK_DEVICE_WARM_UP_S: f64 = 0.25;
-/// A device idle for longer has lowered its clock and is warmed up again.
-pub const IDLE_S: f64 = 1.0;
 
 /// A warm-up sample is better only when it beats the best by 3 %, and this many in a row that are
 /// not make a plateau (cubecl, `throughput/benchmarker.rs`).
@@ -80,19 +77,13 @@ pub const CLOCK_SLACK: f64 = 0.999;
 /// Chrome rounds timestamps to 65,536 ns (tracel-ai/cubecl#1647).
 pub const QUANTISED_S: f64 = 65_536e-9;
 
-/// Longest dispatch and submission: Adreno's hang check fires at 500 ms (clpeak), v3d does not
-/// recover (raspberrypi/linux#6660).
-pub const LONGEST_DISPATCH_S: f64 = 0.1;
+/// Longest submission of several dispatches, and the dispatch of which one counts as long: Adreno's
+/// hang check fires at 500 ms (clpeak), v3d does not recover (raspberrypi/linux#6660).
 pub const LONGEST_SUBMIT_S: f64 = 0.4;
+pub const LONG_DISPATCH_S: f64 = 0.1;
 
-/// Time limit of a cell: the usual, and what a cell gets however many remain.
-pub const CELL_LIMIT_S: f64 = 3.0;
-pub const CELL_LIMIT_FLOOR_S: f64 = 0.4;
 /// Below this limit a cell uses the quick column.
 pub const QUICK_BELOW_S: f64 = 1.0;
-/// Seconds of a run: the contract allows 120 and 15, start-up included.
-pub const RUN_BUDGET_S: f64 = 110.0;
-pub const QUICK_RUN_BUDGET_S: f64 = 13.0;
 
 /// What one cell may spend and when it is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -186,29 +177,20 @@ impl Plan {
     pub fn batch(&self, dispatch_s: f64, timer_resolution_s: f64, emulated: bool) -> u32 {
         let span_s = self.hot_span_s.max(STEPS_PER_BATCH * timer_resolution_s);
         let wanted = (span_s / dispatch_s.max(f64::MIN_POSITIVE)).ceil();
-        wanted.clamp(f64::from(min_batch(emulated)), f64::from(MAX_BATCH)) as u32
+        wanted.clamp(f64::from(min_batch(dispatch_s, emulated)), f64::from(MAX_BATCH)) as u32
     }
 }
 
-/// Smallest hot batch: CPU adapters have no watchdog and slow dispatches, so one is enough.
-pub(super) fn min_batch(emulated: bool) -> u32 {
-    if emulated { 1 } else { MIN_BATCH }
+/// Smallest hot batch: as many dispatches as a watchdog surely allows in one submission. CPU drivers
+/// have no watchdog and slow dispatches, so one is enough.
+pub(super) fn min_batch(dispatch_s: f64, emulated: bool) -> u32 {
+    let most = (LONGEST_SUBMIT_S / dispatch_s.max(f64::MIN_POSITIVE)).max(1.0);
+    if emulated { 1 } else { most.min(f64::from(MIN_BATCH)) as u32 }
 }
 
 /// Fewest hot samples of a row.
 pub(super) fn floor_hot(emulated: bool) -> usize {
     if emulated { FLOOR_HOT_EMULATED } else { FLOOR_HOT }
-}
-
-/// Time limit of the next cell: an even share of what remains of the run.
-pub fn cell_limit_s(remaining_s: f64, remaining_cells: usize) -> f64 {
-    let share_s = remaining_s / remaining_cells.max(1) as f64;
-    share_s.clamp(CELL_LIMIT_FLOOR_S, CELL_LIMIT_S)
-}
-
-/// Parts into which the grid of one dispatch is cut so that none upsets a watchdog.
-pub fn chunks(dispatch_s: f64, emulated: bool) -> u32 {
-    if emulated { 1 } else { (dispatch_s / LONGEST_DISPATCH_S).ceil().max(1.0) as u32 }
 }
 
 #[cfg(test)]
@@ -237,19 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_gets_an_even_share_within_its_limits() {
-        assert_eq!(cell_limit_s(110.0, 10), 3.0);
-        assert_eq!(cell_limit_s(110.0, 100), 1.1);
-        assert_eq!(cell_limit_s(13.0, 60), 0.4);
-        assert_eq!(cell_limit_s(-1.0, 0), 0.4);
-    }
-
-    #[test]
-    fn long_dispatches_are_cut_except_on_cpu_adapters() {
-        assert_eq!(chunks(0.02, false), 1);
-        assert_eq!(chunks(0.1, false), 1);
-        assert_eq!(chunks(0.64, false), 7);
-        assert_eq!(chunks(0.64, true), 1);
+    fn long_dispatches_are_submitted_one_by_one() {
+        let batch = |dispatch_s| Plan::standard(3.0).batch(dispatch_s, 1e-9, false);
+        assert_eq!([0.1, 0.13, 0.3, 5.0].map(batch), [4, 3, 1, 1]);
     }
 
     #[test]
@@ -260,10 +232,5 @@ mod tests {
         assert!((trusted.sampling_s() - 0.9).abs() < 1e-12);
         assert_eq!(trusted.cold_share, 0.0);
         assert_eq!(Plan::quick(0.4).trusted(), None);
-    }
-
-    #[test]
-    fn the_longest_dispatch_fits_the_longest_submission() {
-        assert!(LONGEST_DISPATCH_S * f64::from(MIN_BATCH) <= LONGEST_SUBMIT_S);
     }
 }

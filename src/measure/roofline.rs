@@ -9,6 +9,10 @@ use super::stats;
 pub const PROBE_AGREEMENT: f64 = 0.05;
 pub const PROBE_REPEATS: usize = 4;
 
+/// What doubled work may take, over the single: 1.9 to 2.1 on a quiet GPU (uVkCompute's N and 2N),
+/// and room for a shared CPU. Work that was optimised away gives 1.
+const DOUBLED: (f64, f64) = (1.6, 2.6);
+
 /// Measured ceilings of one device and driver.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Peaks {
@@ -158,6 +162,16 @@ pub fn agreed(results: &[f64]) -> Option<f64> {
     pairs.find(|pair| pair[0] - pair[1] <= PROBE_AGREEMENT * pair[0]).map(|pair| pair[0])
 }
 
+/// Whether a probe whose work was doubled took about twice as long, launch cost included. A loop
+/// that a compiler folded away takes as long as before.
+pub fn growth(once_s: f64, twice_s: f64) -> Result<(), String> {
+    let growth = twice_s / once_s;
+    if (DOUBLED.0..=DOUBLED.1).contains(&growth) {
+        return Ok(());
+    }
+    Err(format!("twice the work took {growth:.2} times as long"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +246,13 @@ mod tests {
         let (slope, intercept) = launch_overhead(&points).unwrap();
         assert!((slope - 20e-6).abs() < 1e-9 && (intercept - 40e-6).abs() < 1e-9);
         assert_eq!(launch_overhead(&[(1, 1e-6)]), None);
+    }
+
+    #[test]
+    fn work_that_was_folded_away_does_not_grow() {
+        assert_eq!(growth(1.0, 2.0), Ok(()));
+        assert!(growth(1.0, 1.02).is_err_and(|why| why.contains("1.02 times")));
+        assert!(growth(1.0, 4.0).is_err() && growth(f64::NAN, 1.0).is_err());
     }
 
     #[test]

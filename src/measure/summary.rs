@@ -2,7 +2,8 @@
 
 use super::canary::{Seen, Watch};
 use super::plan::{
-    CANARY_SPREAD, CONFIDENCE, DRIFT_WARNING, MIN_FOR_INTERVAL, Plan, QUANTISED_S, STEPS_PER_BATCH,
+    CANARY_SPREAD, CONFIDENCE, DRIFT_WARNING, LONG_DISPATCH_S, MIN_FOR_INTERVAL, Plan, QUANTISED_S,
+    STEPS_PER_BATCH,
 };
 use super::protocol::cold_wall_samples_s;
 use super::series::{Clock, Series};
@@ -168,6 +169,12 @@ impl Cell<'_> {
         // the samples tell what is to be told.
         if self.context.emulated {
             return;
+        }
+        if self.warm.dispatch_s > LONG_DISPATCH_S {
+            let dispatch_s = self.warm.dispatch_s;
+            notes.push(format!(
+                "one dispatch takes {dispatch_s:.2} s: the watchdog of a display may end it"
+            ));
         }
         if !self.warm.plateau {
             notes.push("warm-up ended without a plateau".to_string());

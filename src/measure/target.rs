@@ -9,15 +9,9 @@ pub struct Reading {
     pub wall_s: f64,
 }
 
-/// The thing being timed. Implemented by the device side, and by fakes in tests.
-pub trait Target {
+/// A device with a clock that can be watched. Implemented by the device side, and by fakes in tests.
+pub trait Clocked {
     type Error;
-
-    /// One pass of `batch` dispatches on the same buffers, with the queue drained before it.
-    fn hot(&mut self, batch: u32) -> Result<Reading, Self::Error>;
-
-    /// One dispatch on data that no cache holds, with the queue drained before it.
-    fn cold(&mut self) -> Result<Reading, Self::Error>;
 
     /// The same arithmetic every time, about a millisecond of it.
     fn canary(&mut self) -> Result<Reading, Self::Error>;
@@ -30,6 +24,15 @@ pub trait Target {
 
     /// Whether somebody asked for the run to end.
     fn interrupted(&self) -> bool;
+}
+
+/// The thing being timed.
+pub trait Target: Clocked {
+    /// One pass of `batch` dispatches on the same buffers, with the queue drained before it.
+    fn hot(&mut self, batch: u32) -> Result<Reading, Self::Error>;
+
+    /// One dispatch on data that no cache holds, with the queue drained before it.
+    fn cold(&mut self) -> Result<Reading, Self::Error>;
 }
 
 /// What is known of the device before a cell.

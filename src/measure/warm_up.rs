@@ -55,7 +55,9 @@ pub(super) fn warm_up<T: Target>(
 
 /// Time of the fewest hot samples a row can have.
 fn least_s(dispatch_s: f64, context: &Context) -> f64 {
-    dispatch_s * f64::from(min_batch(context.emulated)) * floor_hot(context.emulated) as f64
+    dispatch_s
+        * f64::from(min_batch(dispatch_s, context.emulated))
+        * floor_hot(context.emulated) as f64
 }
 
 /// The next batch on the way to `wanted` dispatches: at least one more, at most eight times.

@@ -26,9 +26,11 @@ const ALLOWED: &str = "
     environment.timer.submit_cost_s
     environment.peaks.probe environment.peaks.dtype environment.peaks.unit
     environment.peaks.value environment.peaks.bytes
+    environment.peaks_omitted environment.peaks_omitted.probe environment.peaks_omitted.dtype
+    environment.peaks_omitted.reason
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
     rows.model rows.preset rows.checks rows.status rows.reason rows.work rows.time rows.rate
-    rows.accuracy rows.compile_s rows.verify_s rows.device_bytes
+    rows.accuracy rows.time_trusted rows.compile_s rows.verify_s rows.device_bytes
     rows.work.flops rows.work.bytes
     rows.time.unit rows.time.median rows.time.low rows.time.high rows.time.confidence
     rows.time.timer rows.time.stopped_by rows.time.samples rows.time.cold_median
@@ -50,7 +52,8 @@ fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
         Value::Object(fields) => fields.iter().for_each(|(name, field)| {
             let name = if open { "*" } else { name };
             let key = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-            collect(field, &key, keys);
+            // The same fields in both modes.
+            collect(field, &key.replace("time_trusted", "time"), keys);
             keys.insert(key);
         }),
         _ => {}

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Device, Environment, Peak, Row, Timer};
+use super::schema::{Device, Environment, OmittedPeak, Peak, Row, Timer};
 
 /// Raised with every change of a message; a worker of another version is refused.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// To the worker, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,6 +65,7 @@ pub enum Event {
     Opened(Box<Environment>),
     Peaks {
         peaks: Vec<Peak>,
+        omitted: Vec<OmittedPeak>,
         timer: Timer,
     },
     /// Progress: what comes next, and how long it may take.

@@ -26,6 +26,9 @@ pub struct Environment {
     pub host: Host,
     pub timer: Timer,
     pub peaks: Vec<Peak>,
+    /// Ceilings that could not be measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peaks_omitted: Vec<OmittedPeak>,
     /// Two 8-digit halves, DEVICE-ENV; equal fingerprints may be compared.
     pub fingerprint: String,
     /// RFC 3339, UTC.
@@ -35,6 +38,14 @@ pub struct Environment {
     pub arguments: Vec<String>,
     pub preset: String,
     pub seed: u32,
+}
+
+/// A ceiling that is missing, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OmittedPeak {
+    pub probe: String,
+    pub dtype: String,
+    pub reason: String,
 }
 
 /// The program under whose name the numbers stand.
@@ -134,6 +145,9 @@ pub struct Row {
     pub rate: Option<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Accuracy>,
+    /// The same without wgpu's run-time checks, in a row whose `checks` are `safe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_trusted: Option<Time>,
     /// Building the pipelines, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_s: Option<f64>,

@@ -12,11 +12,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::StoreError;
-use super::schema::{FORMAT_VERSION, Row, Run};
+use super::schema::{FORMAT_VERSION, Row, Run, Time};
 
 /// The fields the contract allows to be null; every other null was a NaN or an infinity.
-const NULLABLE: [&str; 4] =
-    ["reason", "finished", "time.cold_median", "accuracy.predicted_sqnr_db"];
+const NULLABLE: [&str; 5] = [
+    "reason",
+    "finished",
+    "time.cold_median",
+    "time_trusted.cold_median",
+    "accuracy.predicted_sqnr_db",
+];
 
 /// The growing `FILE.partial.jsonl` of a run, and the promise of its `FILE`.
 pub struct PartialFile {
@@ -130,9 +135,13 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
 
 /// Names the first field of a row that JSON cannot hold.
 pub fn check_finite(row: &Row) -> Result<(), StoreError> {
-    let time = row.time.as_ref().and_then(|time| time.cold_median);
+    let cold = |time: &Option<Time>| time.as_ref().and_then(|time| time.cold_median);
     let accuracy = row.accuracy.as_ref().and_then(|accuracy| accuracy.predicted_sqnr_db);
-    let nullable = [("time.cold_median", time), ("accuracy.predicted_sqnr_db", accuracy)];
+    let nullable = [
+        ("time.cold_median", cold(&row.time)),
+        ("time_trusted.cold_median", cold(&row.time_trusted)),
+        ("accuracy.predicted_sqnr_db", accuracy),
+    ];
     let hidden = nullable.iter().find(|(_, value)| value.is_some_and(|value| !value.is_finite()));
     let field = hidden.map(|(field, _)| (*field).to_string()).or_else(|| first_null(row));
     field.map_or(Ok(()), |field| Err(StoreError::NotFinite { id: row.id.clone(), field }))

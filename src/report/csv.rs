@@ -40,6 +40,9 @@ const FIELDS: &[Field] = &[
     ("samples", |_, row| time(row, |time| time.samples.len().to_string())),
     ("stopped_by", |_, row| time(row, |time| time.stopped_by.clone())),
     ("notes", |_, row| time(row, |time| time.notes.join("; "))),
+    ("trusted_median_s", |_, row| {
+        row.time_trusted.as_ref().map_or(String::new(), |time| number(time.median))
+    }),
     ("work_flops", |_, row| number(row.work.flops)),
     ("work_bytes", |_, row| number(row.work.bytes)),
     ("flops_per_s", |_, row| rate(row, |rate| number(rate.flops_per_s))),

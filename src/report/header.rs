@@ -35,6 +35,11 @@ pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
     }
     if run.rows.iter().any(|row| row.time.is_some()) {
         lines.push(("peaks", peaks(&environment.peaks)));
+        let omitted = environment.peaks_omitted.iter();
+        lines.extend(omitted.map(|peak| {
+            let text = format!("{} {}: {}", peak.probe, peak.dtype, peak.reason);
+            ("no ceiling", clean(&text))
+        }));
     } else {
         // Nothing was timed, so no clock was looked at.
         lines.retain(|(name, _)| *name != "timer");

@@ -13,6 +13,8 @@ const LAUNCH_SHARE: f64 = 0.3;
 const PEAK_TOLERANCE: f64 = 0.05;
 /// Above this rank autocorrelation the clock was drifting (simulated: 75 % real coverage).
 const DRIFT: f64 = 0.6;
+/// Runtime checks that cost less are not worth a remark.
+const CHECKS_COST: f64 = 0.05;
 const NVIDIA: u32 = 0x10de;
 
 /// A remark on some cells.
@@ -32,7 +34,7 @@ struct Doubt {
     words: fn(&Run, f64) -> (String, String),
 }
 
-const DOUBTS: [Doubt; 8] = [
+const DOUBTS: [Doubt; 9] = [
     Doubt { of: wide_interval, words: wide_interval_words },
     Doubt { of: |_, row| over_peak(row, true), words: far_over_peak_words },
     Doubt { of: |_, row| over_peak(row, false), words: over_peak_words },
@@ -40,6 +42,7 @@ const DOUBTS: [Doubt; 8] = [
     Doubt { of: drift, words: drift_words },
     Doubt { of: other_timer, words: other_timer_words },
     Doubt { of: trusted, words: trusted_words },
+    Doubt { of: cost_of_checks, words: cost_of_checks_words },
     Doubt { of: sampled, words: sampled_words },
 ];
 
@@ -201,6 +204,18 @@ fn trusted(_: &Run, row: &Row) -> Option<f64> {
 fn trusted_words(_: &Run, _: f64) -> (String, String) {
     let next = "a series of its own, not to be compared with safe rows".to_string();
     ("timed without runtime checks".to_string(), next)
+}
+
+/// How much longer a row takes with run-time checks than without, where that shows.
+fn cost_of_checks(_: &Run, row: &Row) -> Option<f64> {
+    let (safe, trusted) = (row.time.as_ref()?, row.time_trusted.as_ref()?);
+    let cost = safe.median / trusted.median - 1.0;
+    (cost > CHECKS_COST).then_some(cost)
+}
+
+fn cost_of_checks_words(_: &Run, worst: f64) -> (String, String) {
+    let next = "--checks trusted times without them; the result file has both".to_string();
+    (format!("runtime checks cost up to {}", percent(worst)), next)
 }
 
 fn sampled(_: &Run, row: &Row) -> Option<f64> {

@@ -89,6 +89,7 @@ impl Cell {
             reason,
             work: record::Work { flops: work.flops, bytes: work.bytes },
             time: None,
+            time_trusted: None,
             rate: None,
             accuracy: None,
             compile_s: None,

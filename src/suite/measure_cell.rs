@@ -4,16 +4,18 @@ use std::time::Instant;
 
 use super::cell::Cell;
 use super::session::{CellError, Session};
-use super::timing::{CellTimer, Cold, HostSweep, Prepared, pool_bytes};
+use super::timing::{CanaryTimer, CellTimer, Cold, HostSweep, Prepared, pool_bytes};
 use super::verify::Checked;
-use crate::gpu::{GpuError, Program, Sweep};
+use crate::gpu::{Checks, GpuError, Program, Sweep};
+use crate::inputs::Inputs;
 use crate::kernel::Work;
-use crate::measure::{Context, Plan, Stopped, Timing, measure, score};
+use crate::measure::{Context, Plan, Stopped, Timing, canary, measure, score};
 use crate::record::{self, Row, Status};
 use crate::units::Seconds;
 
 impl Session {
-    /// Runs the protocol on a verified program and its verified data.
+    /// Runs the protocol on a verified program and its verified data, then repeats the hot part
+    /// without wgpu's run-time checks if the plan has time for it.
     pub(super) fn time_cell(
         &mut self,
         cell: &Cell,
@@ -28,58 +30,91 @@ impl Session {
         }
         let Checked { inputs, set, outputs } = checked;
         let prepared = Prepared { program, set };
-        let pool = pool_bytes(self.gpu.report.emulated);
-        let sets = Cold::sets(prepared.set.bytes, pool);
-        let emulated = self.gpu.report.emulated;
-        match (sets, emulated) {
-            (Some(_), _) => {}
-            (None, true) => {
-                self.host_sweep.get_or_insert_with(HostSweep::new);
-            }
-            (None, false) if self.sweep.is_some() => {}
-            (None, false) => self.sweep = Sweep::new(&self.gpu, pool).ok(),
-        }
-        let cold = match (sets, &self.host_sweep, &self.sweep) {
-            (Some(count), ..) => self.rotation(cell, &prepared, &inputs, count)?,
-            (None, Some(sweep), _) => Cold::HostSweep(sweep),
-            (None, None, Some(sweep)) => Cold::Sweep(sweep),
-            (None, None, None) => Cold::Unavailable,
-        };
+        self.provide_sweep(prepared.set.bytes);
+        let cold = self.cold(cell, &prepared, &inputs)?;
         let partial = matches!(cold, Cold::Unavailable);
-        let context = Context {
-            timer_resolution_s: self.timer.resolution_s,
-            submit_cost_s: self.timer.submit_cost_s,
-            // What slows a CPU driver down is other programs, and no pause would cool them.
-            canary_baseline_s: self.canary_baseline_s.filter(|_| !emulated),
-            emulated,
-            seed: self.seed,
-        };
-        let mut timer = CellTimer {
-            gpu: &self.gpu,
-            clocks: &self.clocks,
-            prepared: &prepared,
-            cold,
-            canary: self.canary.as_ref().expect("calibrated above"),
-            interrupt: &self.interrupt,
-            started: Instant::now(),
-            alive,
-            next_cold: 0,
-        };
-        let timing = measure(&mut timer, plan, &context).map_err(stopped)?;
+        let timing = self.sample(&prepared, cold, plan, alive)?;
         self.unchanged(&prepared, &outputs)?;
-        row.time = Some(time_record(timing, partial));
-        row.rate = Some(self.rate(&cell.work(), &prepared, row.time.as_ref().expect("just set")));
+        row.rate = Some(self.rate(&cell.work(), &prepared, timing.median_s));
+        let mut time = time_record(timing);
+        if partial {
+            time.notes
+                .push("cold: partial, no memory for a pool larger than the caches".to_owned());
+        }
+        // The other mode in the same row, where there is time for it.
+        if let Some(plan) = plan.trusted().filter(|_| self.checks() == Checks::Safe) {
+            match self
+                .verified(cell, Checks::Trusted)
+                .and_then(|trusted| self.sample(&trusted, Cold::Unavailable, &plan, alive))
+            {
+                Ok(timing) => row.time_trusted = Some(time_record(timing)),
+                Err(error) if error.fatal => return Err(error),
+                Err(error) => time.notes.push(format!("without checks: {}", error.reason)),
+            }
+        }
+        row.time = Some(time);
         Ok(())
     }
 
-    /// Buffer sets larger than the caches together; none when the device has no room for two.
-    fn rotation(
+    /// One pass through the measuring protocol.
+    fn sample(
+        &self,
+        prepared: &Prepared,
+        cold: Cold,
+        plan: &Plan,
+        alive: &mut dyn FnMut(),
+    ) -> Result<Timing, CellError> {
+        let emulated = self.gpu.report.emulated;
+        // What slows a CPU driver down is other programs, and no pause would cool them.
+        let baseline_s = self.canary_baseline_s.filter(|_| !emulated);
+        let context = Context {
+            timer_resolution_s: self.timer.resolution_s,
+            submit_cost_s: self.timer.submit_cost_s,
+            canary_baseline_s: baseline_s,
+            emulated,
+            seed: self.seed,
+        };
+        let mut watch = CanaryTimer {
+            gpu: &self.gpu,
+            clocks: &self.clocks,
+            canary: self.canary.as_ref().expect("calibrated before"),
+            interrupt: &self.interrupt,
+            started: Instant::now(),
+        };
+        if let Some(baseline_s) = baseline_s {
+            canary::recover(&mut watch, baseline_s, context.submit_cost_s)?;
+        }
+        let mut timer = CellTimer { watch, prepared, cold, alive, next_cold: 0 };
+        measure(&mut timer, plan, &context).map_err(stopped)
+    }
+
+    /// Allocates what rewrites the caches before a cold sample, unless rotation will do.
+    fn provide_sweep(&mut self, footprint: u64) {
+        let emulated = self.gpu.report.emulated;
+        let pool = pool_bytes(emulated);
+        if Cold::sets(footprint, pool).is_some() {
+            return;
+        }
+        if emulated {
+            self.host_sweep.get_or_insert_with(HostSweep::new);
+        } else if self.sweep.is_none() {
+            self.sweep = Sweep::new(&self.gpu, pool).ok();
+        }
+    }
+
+    /// Buffer sets larger than the caches together, or a sweep; neither when the device has no room.
+    fn cold(
         &self,
         cell: &Cell,
         prepared: &Prepared,
-        inputs: &crate::inputs::Inputs,
-        count: u64,
-    ) -> Result<Cold<'static>, CellError> {
+        inputs: &Inputs,
+    ) -> Result<Cold<'_>, CellError> {
+        let pool = pool_bytes(self.gpu.report.emulated);
+        let Some(count) = Cold::sets(prepared.set.bytes, pool) else {
+            let host = self.host_sweep.as_ref().map(Cold::HostSweep);
+            let sweep = host.or(self.sweep.as_ref().map(Cold::Sweep));
+            return Ok(sweep.unwrap_or(Cold::Unavailable));
+        };
         let mut sets = Vec::new();
         let launch = cell.launch();
         for _ in 0..count {
@@ -108,13 +143,13 @@ impl Session {
         Err(CellError::new(Status::Wrong, reason))
     }
 
-    fn rate(&self, work: &Work, prepared: &Prepared, time: &record::Time) -> record::Rate {
+    fn rate(&self, work: &Work, prepared: &Prepared, median_s: f64) -> record::Rate {
         let footprint = prepared.set.bytes as f64;
         let dispatches = prepared.program.dispatches();
-        let score = score(&self.ceilings, work, dispatches, footprint, time.median);
+        let score = score(&self.ceilings, work, dispatches, footprint, median_s);
         record::Rate {
-            flops_per_s: work.flops / time.median,
-            bytes_per_s: work.bytes / time.median,
+            flops_per_s: work.flops / median_s,
+            bytes_per_s: work.bytes / median_s,
             bound_by: score.as_ref().map(|score| score.bound_by.name().to_owned()),
             fraction_of_peak: score.as_ref().map(|score| score.fraction),
             launch_share: score.as_ref().map(|score| score.launch_share),
@@ -135,11 +170,7 @@ fn stopped(stopped: Stopped<GpuError>) -> CellError {
     }
 }
 
-fn time_record(timing: Timing, cold_partial: bool) -> record::Time {
-    let mut notes = timing.notes;
-    if cold_partial {
-        notes.push("cold: partial, no memory for a pool larger than the caches".to_owned());
-    }
+fn time_record(timing: Timing) -> record::Time {
     record::Time {
         unit: "s".to_owned(),
         median: timing.median_s,
@@ -159,6 +190,6 @@ fn time_record(timing: Timing, cold_partial: bool) -> record::Time {
         rank_autocorrelation: timing.rank_autocorrelation,
         canary: timing.canary.into_iter().map(|(at, s)| (at as u32, s)).collect(),
         time_normalised: timing.time_normalised_s,
-        notes,
+        notes: timing.notes,
     }
 }

@@ -11,5 +11,6 @@ mod verify;
 
 pub use cell::{Cell, cells};
 pub use environment::device as device_record;
+pub use peaks::Found;
 pub use session::{CellError, Effort, Session, Task};
 pub use sources::Sources;

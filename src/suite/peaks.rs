@@ -31,32 +31,66 @@ const FMA_TRIPS: (usize, usize) = (64, 1 << 14);
 /// Length of one dispatch of it: launching must not count.
 const FMA_DISPATCH_S: f64 = 5e-3;
 
-/// Every ceiling the device can reach; a probe that does not settle is left out.
-pub fn measure(session: &Session) -> Result<Vec<record::Peak>, GpuError> {
+/// The ceilings of a device, and why some are missing.
+#[derive(Default)]
+pub struct Found {
+    pub peaks: Vec<record::Peak>,
+    pub omitted: Vec<record::OmittedPeak>,
+}
+
+impl Found {
+    /// Keeps the best rate of a probe, or why it has none.
+    fn take(&mut self, probe: &Probe, unit: &str, rate: Result<f64, String>) {
+        let &Probe { name, dtype, bytes, .. } = probe;
+        match rate {
+            Ok(value) => self.peaks.push(peak(name, dtype, unit, value, bytes)),
+            Err(reason) => self.omitted.push(record::OmittedPeak {
+                probe: name.to_owned(),
+                dtype: dtype.name().to_owned(),
+                reason,
+            }),
+        }
+    }
+}
+
+/// A probe at one size.
+struct Probe {
+    name: &'static str,
+    dtype: Dtype,
+    shape: Shape,
+    /// Its working set, for a bandwidth.
+    bytes: Option<f64>,
+}
+
+/// Every ceiling the device can reach. A probe is verified before it is timed; one that is wrong,
+/// does not settle or takes no longer for more work is left out.
+pub fn measure(session: &Session) -> Result<Found, GpuError> {
     let emulated = session.gpu().report.emulated;
     let curve: &[u32] = if emulated { &CURVE_LOG2_BYTES_EMULATED } else { &CURVE_LOG2_BYTES };
-    let mut peaks = Vec::new();
-    for probe in ["copy", "read"] {
+    let mut found = Found::default();
+    for name in ["copy", "read"] {
         for &log2 in curve {
             let footprint = 1_usize << log2;
             // A copy keeps half of its working set on either side.
-            let n = if probe == "copy" { footprint / 2 } else { footprint };
-            let shape = Shape::new(&[("n", n)]);
-            if let Some(rate) = best(session, probe, Dtype::F32, &shape, |work| work.bytes)? {
-                peaks.push(peak(probe, Dtype::F32, "bytes_per_s", rate, Some(footprint as f64)));
-            }
+            let n = if name == "copy" { footprint / 2 } else { footprint };
+            let (shape, bytes) = (Shape::new(&[("n", n)]), Some(footprint as f64));
+            let probe = Probe { name, dtype: Dtype::F32, shape, bytes };
+            let rate = best(session, &probe, |work| work.bytes)?;
+            found.take(&probe, "bytes_per_s", rate);
         }
     }
     for dtype in [Dtype::F32, Dtype::F16Acc] {
         let shape = arithmetic_shape(session, dtype)?;
-        if let Some(rate) = best(session, "fma", dtype, &shape, |work| work.flops)? {
-            peaks.push(peak("fma", dtype, "flops_per_s", rate, None));
-        }
+        let probe = Probe { name: "fma", dtype, shape, bytes: None };
+        let rate = best(session, &probe, |work| work.flops)?;
+        let rate = rate.and_then(|rate| grows_with_its_work(session, &probe).map(|()| rate));
+        found.take(&probe, "flops_per_s", rate);
     }
-    if let Some(slope) = launch_slope(session)? {
-        peaks.push(peak("launch_overhead", Dtype::F32, "s", slope, None));
-    }
-    Ok(peaks)
+    let shape = Shape::new(&[("n", 1)]);
+    let probe = Probe { name: "launch_overhead", dtype: Dtype::F32, shape, bytes: None };
+    let slope = launch_slope(session, &probe)?;
+    found.take(&probe, "s", slope);
+    Ok(found)
 }
 
 /// Threads and trips that keep the arithmetic units busy for a while.
@@ -75,6 +109,30 @@ fn arithmetic_shape(session: &Session, dtype: Dtype) -> Result<Shape, GpuError> 
     session.time(&prepared, 1)?;
     let trips = FMA_DISPATCH_S / session.time(&prepared, 1)? * least as f64;
     Ok(of((trips as usize).clamp(least, most)))
+}
+
+/// Twice the trips must take about twice as long; a loop that the compiler cut short does not.
+fn grows_with_its_work(session: &Session, probe: &Probe) -> Result<(), String> {
+    let shape = &probe.shape;
+    let twice = Shape::new(&[("n", shape["n"]), ("t", 2 * shape["t"])]);
+    let pair = [shape, &twice].map(|shape| {
+        let cell = probe_cells(probe.name, probe.dtype, shape).into_iter().next();
+        session.prepare(&cell.expect("this probe was just timed"))
+    });
+    let [Ok(once), Ok(twice)] = pair else { return Err("twice the work does not run".to_owned()) };
+    let mut growth = None;
+    // Another program may disturb one pair, but not several.
+    for _ in 0..measure::PROBE_REPEATS {
+        let fastest = |prepared| {
+            let reading = || session.time(prepared, 1).unwrap_or(f64::NAN);
+            reading().min(reading()).min(reading())
+        };
+        growth = Some(measure::growth(fastest(&once), fastest(&twice)));
+        if matches!(growth, Some(Ok(()))) {
+            break;
+        }
+    }
+    growth.unwrap_or(Ok(()))
 }
 
 fn peak(probe: &str, dtype: Dtype, unit: &str, value: f64, bytes: Option<f64>) -> record::Peak {
@@ -102,38 +160,43 @@ pub fn probe_cells(name: &str, dtype: Dtype, shape: &Shape) -> Vec<Cell> {
     cells.collect()
 }
 
-/// The best rate over the variants of a probe, `None` when none can run or settles.
+/// The best rate over the variants of a probe, or why there is none.
 fn best(
     session: &Session,
-    name: &str,
-    dtype: Dtype,
-    shape: &Shape,
+    probe: &Probe,
     amount: impl Fn(&crate::kernel::Work) -> f64,
-) -> Result<Option<f64>, GpuError> {
+) -> Result<Result<f64, String>, GpuError> {
     let mut best: Option<f64> = None;
-    for cell in probe_cells(name, dtype, shape) {
+    let mut reason = "no variant of it runs here".to_owned();
+    for cell in probe_cells(probe.name, probe.dtype, &probe.shape) {
         let enough = best.map_or(f64::INFINITY, |rate| HOPELESS * amount(&cell.work()) / rate);
-        let seconds = match settled_time(session, &cell, enough) {
-            Ok(seconds) => seconds,
-            Err(GpuError::Unsupported(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let rate = seconds.map(|seconds| amount(&cell.work()) / seconds);
-        best = best.into_iter().chain(rate).reduce(f64::max);
+        match settled_time(session, &cell, enough)? {
+            Ok(seconds) => {
+                let rate = amount(&cell.work()) / seconds;
+                best = Some(best.map_or(rate, |known| known.max(rate)));
+            }
+            Err(why) => reason = why,
+        }
     }
-    Ok(best)
+    Ok(best.ok_or(reason))
 }
 
-/// Seconds per dispatch once two readings agree; `None` also when one takes over `enough`.
-fn settled_time(session: &Session, cell: &Cell, enough: f64) -> Result<Option<f64>, GpuError> {
-    if session.gpu().missing(cell.storage(), cell.variant.needs).is_some() {
-        return Ok(None);
-    }
-    let prepared = session.prepare(cell)?;
+/// Seconds per dispatch of a verified probe once two readings agree; an inner error also when one
+/// takes over `enough`.
+fn settled_time(
+    session: &Session,
+    cell: &Cell,
+    enough: f64,
+) -> Result<Result<f64, String>, GpuError> {
+    let prepared = match session.verified(cell, session.checks()) {
+        Ok(prepared) => prepared,
+        Err(error) if error.fatal => return Err(GpuError::Lost(error.reason)),
+        Err(error) => return Ok(Err(error.reason)),
+    };
     let time = |batch| session.time(&prepared, batch);
     let once = time(1)?.min(time(1)?).max(1e-9);
     if once > enough {
-        return Ok(None);
+        return Ok(Err("slower than its other variants".to_owned()));
     }
     let emulated = session.gpu().report.emulated;
     let span_s = if emulated { SPAN_S_EMULATED } else { SPAN_S };
@@ -142,10 +205,10 @@ fn settled_time(session: &Session, cell: &Cell, enough: f64) -> Result<Option<f6
     for _ in 0..measure::PROBE_REPEATS {
         rates.push(1.0 / time(batch)?.min(time(batch)?));
         if let Some(rate) = agreed(&rates, emulated) {
-            return Ok(Some(1.0 / rate));
+            return Ok(Ok(1.0 / rate));
         }
     }
-    Ok(None)
+    Ok(Err(format!("unstable: no two of {} readings agree", rates.len())))
 }
 
 fn agreed(rates: &[f64], emulated: bool) -> Option<f64> {
@@ -158,19 +221,22 @@ fn agreed(rates: &[f64], emulated: bool) -> Option<f64> {
 }
 
 /// Seconds per dispatch of an empty kernel inside one pass.
-fn launch_slope(session: &Session) -> Result<Option<f64>, GpuError> {
-    let shape = Shape::new(&[("n", 1)]);
-    let Some(cell) = probe_cells("launch_overhead", Dtype::F32, &shape).into_iter().next() else {
-        return Ok(None);
-    };
-    let prepared = session.prepare(&cell)?;
+fn launch_slope(session: &Session, probe: &Probe) -> Result<Result<f64, String>, GpuError> {
+    let cell = probe_cells(probe.name, probe.dtype, &probe.shape).into_iter().next();
+    let prepared =
+        match session.verified(&cell.expect("the registry has this probe"), session.checks()) {
+            Ok(prepared) => prepared,
+            Err(error) if error.fatal => return Err(GpuError::Lost(error.reason)),
+            Err(error) => return Ok(Err(error.reason)),
+        };
     let mut points = Vec::new();
     for n in LAUNCH_POINTS {
         for _ in 0..2 {
             points.push((n, session.time(&prepared, n)? * f64::from(n)));
         }
     }
-    Ok(launch_overhead(&points).map(|(slope, _)| slope).filter(|&slope| slope > 0.0))
+    let slope = launch_overhead(&points).map(|(slope, _)| slope).filter(|&slope| slope > 0.0);
+    Ok(slope.ok_or_else(|| "more dispatches took no longer".to_owned()))
 }
 
 /// The recorded peaks in the form rates are scored against.

@@ -5,22 +5,25 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::cell::Cell;
+use super::peaks::Found;
 use super::sources::Sources;
-use super::timing::{Canary, HostSweep, Prepared};
+use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Failure, Scope, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Sweep};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
-use crate::measure::Plan;
+use crate::measure::plan::DEVICE_WARM_UP_S;
+use crate::measure::{Plan, canary};
 use crate::record::{self, Row, Status};
 use crate::shader;
 use crate::units::Seconds;
 
-/// Reference operations spent on verifying one distribution of a timed cell. On two cores, which
-/// track about 1e8 a second, verification took 18 to 58 % of four cells of the `models` preset.
-const RUN_FLOPS: f64 = 3e7;
-const QUICK_FLOPS: f64 = 1e7;
+/// Reference operations spent on verifying one distribution of a timed cell, for each second of its
+/// samples: two distributions together then take about a tenth of them on two cores.
+const RUN_FLOPS_PER_S: f64 = 1e7;
+/// The same for a probe, of which some rows are enough: they all do the same.
+const PROBE_FLOPS: f64 = 2e6;
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
@@ -29,8 +32,8 @@ const LEAST_DISPATCHES: f64 = 9.0;
 const CANARY_S: f64 = 1e-3;
 /// Browsers round timestamps to multiples of this.
 const BROWSER_STEP_S: f64 = 65_536e-9;
-/// Time given to the device to leave its idle clock.
-const DEVICE_WARM_UP_S: f64 = 0.25;
+/// A CPU driver has no clock to raise, only threads to start.
+const EMULATED_WARM_UP_S: f64 = 0.05;
 
 /// How long a cell is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,18 @@ impl From<GpuError> for CellError {
     }
 }
 
+impl From<Failure> for CellError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Wrong(reason) => CellError::new(Status::Wrong, reason),
+            Failure::Unverified => {
+                let reason = "unverified: no gate could have failed".to_owned();
+                CellError::new(Status::Error, reason)
+            }
+        }
+    }
+}
+
 impl CellError {
     pub(super) fn new(status: Status, reason: String) -> Self {
         CellError { status, reason, fatal: false }
@@ -120,6 +135,10 @@ impl Session {
         })
     }
 
+    pub(super) fn checks(&self) -> Checks {
+        self.checks
+    }
+
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
@@ -132,6 +151,7 @@ impl Session {
             host: environment::host(),
             timer: self.timer.clone(),
             peaks: Vec::new(),
+            peaks_omitted: Vec::new(),
             fingerprint: String::new(),
             started: String::new(),
             finished: None,
@@ -145,11 +165,11 @@ impl Session {
 
     /// Warms the device up, calibrates the clocks and measures the ceilings that rates are
     /// compared with.
-    pub fn measure_peaks(&mut self) -> Result<Vec<record::Peak>, GpuError> {
+    pub fn measure_peaks(&mut self) -> Result<Found, GpuError> {
         self.calibrate()?;
-        let peaks = peaks::measure(self)?;
-        self.use_peaks(&peaks);
-        Ok(peaks)
+        let found = peaks::measure(self)?;
+        self.use_peaks(&found.peaks);
+        Ok(found)
     }
 
     /// Takes over ceilings measured earlier in the same run.
@@ -165,14 +185,31 @@ impl Session {
     /// Compiles a cell and uploads its timed data, without verifying anything.
     pub fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
         let inputs = self.timed_inputs(cell);
-        let program = self.compile(cell, inputs.tensors.len())?;
+        let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         let set = self.gpu.allocate(&program, &inputs, &cell.launch())?;
         Ok(Prepared { program, set })
     }
 
-    fn compile(&self, cell: &Cell, inputs: usize) -> Result<Program, GpuError> {
+    /// The same, with its output verified; a cell without a right answer is not worth timing.
+    pub(super) fn verified(&self, cell: &Cell, checks: Checks) -> Result<Prepared, CellError> {
+        if let Some(reason) = self.unsupported(cell) {
+            return Err(CellError::new(Status::Unsupported, reason));
+        }
+        let inputs = self.timed_inputs(cell);
+        let program = self.compile(cell, inputs.tensors.len(), checks)?;
+        let distributions = vec![Distribution::Normal];
+        let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
+        let verdict = verify(&self.gpu, &program, cell, &scope, inputs)?;
+        let set = verdict.first.set;
+        match verdict.failure {
+            None => Ok(Prepared { program, set }),
+            Some(failure) => Err(failure.into()),
+        }
+    }
+
+    fn compile(&self, cell: &Cell, inputs: usize, checks: Checks) -> Result<Program, GpuError> {
         let source = shader::source(self.sources.get(cell.entry), cell.storage());
-        self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, self.checks)
+        self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
     }
 
     /// Seconds per dispatch in one pass of `batch`.
@@ -186,19 +223,21 @@ impl Session {
         let shape = Shape::new(&[("n", 4096), ("t", 64)]);
         let cell = peaks::probe_cells("fma", Dtype::F32, &shape).into_iter().next();
         let prepared = self.prepare(&cell.expect("the registry has an arithmetic probe"))?;
-        let started = Instant::now();
-        while started.elapsed().as_secs_f64() < DEVICE_WARM_UP_S {
-            self.time(&prepared, 8)?;
-        }
-        let batch = (CANARY_S / self.time(&prepared, 8)?).ceil().clamp(1.0, 4096.0) as u32;
-        let mut baseline: Vec<f64> = Vec::new();
-        for _ in 0..5 {
-            baseline.push(self.time(&prepared, batch)? * f64::from(batch));
-        }
-        baseline.sort_by(f64::total_cmp);
-        self.canary_baseline_s = Some(baseline[2]);
-        self.canary = Some(Canary { prepared, batch });
+        let emulated = self.gpu.report.emulated;
+        let seconds = if emulated { EMULATED_WARM_UP_S } else { DEVICE_WARM_UP_S };
+        let mut canary = Canary { prepared, batch: 8 };
+        let before_s = self.warm_up(&canary, seconds)?;
+        // Sized once the clock is up, so that it takes about as long as it should.
+        canary.batch = (8.0 * CANARY_S / before_s).ceil().clamp(1.0, 4096.0) as u32;
+        self.canary_baseline_s = Some(self.warm_up(&canary, 0.0)?);
+        self.canary = Some(canary);
         self.read_clocks()
+    }
+
+    fn warm_up(&self, canary: &Canary, seconds: f64) -> Result<f64, GpuError> {
+        let (gpu, clocks, interrupt) = (&self.gpu, &self.clocks, &self.interrupt);
+        let mut watch = CanaryTimer { gpu, clocks, canary, interrupt, started: Instant::now() };
+        canary::warm_up_device(&mut watch, seconds, self.timer.submit_cost_s)
     }
 
     /// The step of the device clock, and what a submission costs besides.
@@ -254,20 +293,15 @@ impl Session {
         alive("compiling", 0.0);
         let started = Instant::now();
         let inputs = self.timed_inputs(cell);
-        let program = self.compile(cell, inputs.tensors.len())?;
+        let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         alive("verifying", ideal_s * SLACK * 4.0);
         let verdict = verify(&self.gpu, &program, cell, &self.scope(cell, task), inputs)?;
         row.verify_s = Some(verdict.seconds);
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
-        match verdict.failure {
-            Some(Failure::Wrong(reason)) => return Err(CellError::new(Status::Wrong, reason)),
-            Some(Failure::Unverified) => {
-                let reason = "unverified: no gate could have failed".to_owned();
-                return Err(CellError::new(Status::Error, reason));
-            }
-            None => {}
+        if let Some(failure) = verdict.failure {
+            return Err(failure.into());
         }
         let &Task::Run { effort, limit_s, .. } = task else { return Ok(()) };
         if cell.is_empty() {
@@ -316,8 +350,7 @@ impl Session {
         let timed = || known.filter(|distribution| timed.contains(distribution)).collect();
         let (distributions, flops) = match *task {
             Task::Check { flops } => (cell.entry.kernel.spec().inputs.to_vec(), flops),
-            Task::Run { effort: Effort::Standard, .. } => (timed(), RUN_FLOPS),
-            Task::Run { effort: Effort::Quick, .. } => (timed(), QUICK_FLOPS),
+            Task::Run { limit_s, .. } => (timed(), RUN_FLOPS_PER_S * limit_s),
         };
         Scope { distributions, flops, seed: self.seed }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::environment::last_level_cache_bytes;
 use crate::gpu::{BufferSet, Clocks, Gpu, GpuError, Program, Sweep};
-use crate::measure::{Reading, Target};
+use crate::measure::{Clocked, Reading, Target};
 
 /// Cells with at least this footprint get cold data from rotated buffer sets; rotating smaller
 /// ones would leave many sets inside the cache, so the cache is swept instead.
@@ -73,47 +73,18 @@ pub struct Canary {
     pub batch: u32,
 }
 
-/// One cell under the clock.
-pub struct CellTimer<'a> {
+/// The device under its canary.
+#[derive(Clone, Copy)]
+pub struct CanaryTimer<'a> {
     pub gpu: &'a Gpu,
     pub clocks: &'a Clocks,
-    pub prepared: &'a Prepared,
-    pub cold: Cold<'a>,
     pub canary: &'a Canary,
     pub interrupt: &'a AtomicBool,
     pub started: Instant,
-    /// Called before every submission, so that a supervisor can tell work from a hang.
-    pub alive: &'a mut dyn FnMut(),
-    pub next_cold: usize,
 }
 
-impl Target for CellTimer<'_> {
+impl Clocked for CanaryTimer<'_> {
     type Error = GpuError;
-
-    fn hot(&mut self, batch: u32) -> Result<Reading, GpuError> {
-        (self.alive)();
-        self.clocks.time(self.gpu, &self.prepared.program, &self.prepared.set, batch)
-    }
-
-    fn cold(&mut self) -> Result<Reading, GpuError> {
-        (self.alive)();
-        let set = match &self.cold {
-            Cold::Rotate(sets) => {
-                self.next_cold = (self.next_cold + 1) % sets.len();
-                &sets[self.next_cold]
-            }
-            Cold::Sweep(sweep) => {
-                sweep.run(self.gpu)?;
-                &self.prepared.set
-            }
-            Cold::HostSweep(sweep) => {
-                sweep.run();
-                &self.prepared.set
-            }
-            Cold::Unavailable => &self.prepared.set,
-        };
-        self.clocks.time(self.gpu, &self.prepared.program, set, 1)
-    }
 
     fn canary(&mut self) -> Result<Reading, GpuError> {
         let Canary { prepared, batch } = self.canary;
@@ -130,6 +101,70 @@ impl Target for CellTimer<'_> {
 
     fn interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
+    }
+}
+
+/// One cell under the clock.
+pub struct CellTimer<'a> {
+    pub watch: CanaryTimer<'a>,
+    pub prepared: &'a Prepared,
+    pub cold: Cold<'a>,
+    /// Called before every submission, so that a supervisor can tell work from a hang.
+    pub alive: &'a mut dyn FnMut(),
+    pub next_cold: usize,
+}
+
+impl CellTimer<'_> {
+    fn time(&self, set: &BufferSet, batch: u32) -> Result<Reading, GpuError> {
+        let CanaryTimer { gpu, clocks, .. } = self.watch;
+        clocks.time(gpu, &self.prepared.program, set, batch)
+    }
+}
+
+impl Clocked for CellTimer<'_> {
+    type Error = GpuError;
+
+    fn canary(&mut self) -> Result<Reading, GpuError> {
+        self.watch.canary()
+    }
+
+    fn pause(&mut self, seconds: f64) {
+        self.watch.pause(seconds);
+    }
+
+    fn now_s(&self) -> f64 {
+        self.watch.now_s()
+    }
+
+    fn interrupted(&self) -> bool {
+        self.watch.interrupted()
+    }
+}
+
+impl Target for CellTimer<'_> {
+    fn hot(&mut self, batch: u32) -> Result<Reading, GpuError> {
+        (self.alive)();
+        self.time(&self.prepared.set, batch)
+    }
+
+    fn cold(&mut self) -> Result<Reading, GpuError> {
+        (self.alive)();
+        let set = match &self.cold {
+            Cold::Rotate(sets) => {
+                self.next_cold = (self.next_cold + 1) % sets.len();
+                &sets[self.next_cold]
+            }
+            Cold::Sweep(sweep) => {
+                sweep.run(self.watch.gpu)?;
+                &self.prepared.set
+            }
+            Cold::HostSweep(sweep) => {
+                sweep.run();
+                &self.prepared.set
+            }
+            Cold::Unavailable => &self.prepared.set,
+        };
+        self.time(set, 1)
     }
 }
 

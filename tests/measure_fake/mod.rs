@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use fusebench::measure::{Context, Plan, Reading, Stopped, Target, Timing, measure};
+use fusebench::measure::{Clocked, Context, Plan, Reading, Stopped, Target, Timing, measure};
 use fusebench::rng;
 
 /// What a submission costs.
@@ -94,8 +94,6 @@ impl Fake {
 }
 
 impl Target for Fake {
-    type Error = Infallible;
-
     fn hot(&mut self, batch: u32) -> Result<Reading, Infallible> {
         let index = self.hots();
         self.calls.push(Call::Hot(batch));
@@ -107,6 +105,10 @@ impl Target for Fake {
         self.calls.push(Call::Cold);
         Ok(self.reading(index, (self.cold_s)(index)))
     }
+}
+
+impl Clocked for Fake {
+    type Error = Infallible;
 
     fn canary(&mut self) -> Result<Reading, Infallible> {
         let work_s = (self.canary_s)(self.count(|call| *call == Call::Canary));
