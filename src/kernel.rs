@@ -411,12 +411,23 @@ pub struct Work {
     pub bytes: f64,
     /// Which arithmetic peak applies.
     pub arithmetic: Dtype,
+    pub ceiling: Ceiling,
+}
+
+/// What a rate is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ceiling {
+    /// Memory, arithmetic and launch as measured on the device.
+    Device,
+    /// Nothing: the work is of a kind of its own, such as traffic in workgroup memory.
+    None,
 }
 
 impl Work {
     /// Work whose arithmetic is f32, as for every f32 and f16 kernel.
     pub fn new(flops: usize, bytes: usize) -> Self {
-        Work { flops: flops as f64, bytes: bytes as f64, arithmetic: Dtype::F32 }
+        let (arithmetic, ceiling) = (Dtype::F32, Ceiling::Device);
+        Work { flops: flops as f64, bytes: bytes as f64, arithmetic, ceiling }
     }
 }
 

@@ -22,10 +22,14 @@ pub mod normalize {
 
 pub mod probe {
     pub mod copy;
+    pub mod dot4;
     pub mod fma;
     pub mod launch_overhead;
     mod memory;
     pub mod read;
+    pub mod subgroup_sum;
+    pub mod workgroup_memory;
+    pub mod write;
 }
 
 pub mod project {
@@ -79,6 +83,12 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "probe",
+        name: "dot4",
+        kernel: probe::dot4::KERNEL,
+        wgsl: include_str!("../../kernels/probe/dot4.wgsl"),
+    },
+    Entry {
+        family: "probe",
         name: "fma",
         kernel: probe::fma::KERNEL,
         wgsl: include_str!("../../kernels/probe/fma.wgsl"),
@@ -94,6 +104,24 @@ pub const ALL: &[Entry] = &[
         name: "read",
         kernel: probe::read::KERNEL,
         wgsl: include_str!("../../kernels/probe/read.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "subgroup_sum",
+        kernel: probe::subgroup_sum::KERNEL,
+        wgsl: include_str!("../../kernels/probe/subgroup_sum.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "workgroup_memory",
+        kernel: probe::workgroup_memory::KERNEL,
+        wgsl: include_str!("../../kernels/probe/workgroup_memory.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "write",
+        kernel: probe::write::KERNEL,
+        wgsl: include_str!("../../kernels/probe/write.wgsl"),
     },
     Entry {
         family: "project",

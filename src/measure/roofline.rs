@@ -1,6 +1,6 @@
 //! What the device could have done at best, from peaks measured on it, and how near a cell came.
 
-use crate::kernel::{Dtype, Work};
+use crate::kernel::{Ceiling, Dtype, Work};
 
 use super::stats;
 
@@ -124,6 +124,9 @@ pub fn score(
     footprint_bytes: f64,
     median_s: f64,
 ) -> Option<Score> {
+    if work.ceiling == Ceiling::None {
+        return None;
+    }
     let memory_s = shortest_s(work.bytes, || peaks.bandwidth_at(footprint_bytes))?;
     let compute_s = shortest_s(work.flops, || peaks.flops_at(work.arithmetic))?;
     let launch_share = peaks.launch_share(dispatches, median_s)?;
@@ -233,6 +236,7 @@ mod tests {
         assert!(!scored(Peaks { flops: vec![(Dtype::F32, 0.0)], ..peaks() }, &work));
         assert!(!scored(Peaks { launch_s: None, ..peaks() }, &work));
         assert!(!scored(peaks(), &Work { arithmetic: Dtype::F16Acc, ..work }));
+        assert!(!scored(peaks(), &Work { ceiling: Ceiling::None, ..work }));
         // A copy does no arithmetic and needs no arithmetic peak.
         assert!(scored(Peaks { flops: vec![], ..peaks() }, &Work::new(0, 1_000)));
         assert_eq!(rates(&work, 1e-3), Rates { flops_per_s: 1e6, bytes_per_s: 1e6 });

@@ -1,0 +1,43 @@
+// Write bandwidth: word i of the output is i * 2654435761 exclusive-or a parameter. y[words].
+
+struct Params { words: u32, pattern: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y4: array<vec4<u32>>;
+
+override WG: u32 = 64u;
+// Vectors an invocation of vec4_stride writes.
+override EACH: u32 = 16u;
+
+fn value(index: u32) -> u32 { return (index * 2654435761u) ^ params.pattern; }
+
+fn value4(index: u32) -> vec4<u32> {
+    let first = 4u * index;
+    return vec4<u32>(value(first), value(first + 1u), value(first + 2u), value(first + 3u));
+}
+
+// One word an invocation.
+@compute @workgroup_size(WG)
+fn word(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index < params.words) { y[index] = value(index); }
+}
+
+// EACH vectors an invocation; a workgroup writes one contiguous span.
+@compute @workgroup_size(WG)
+fn vec4_stride(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = (wid.x + wid.y * groups.x) * WG * EACH + lane;
+    for (var i = 0u; i < EACH; i++) {
+        let index = first + i * WG;
+        if (index < params.words / 4u) { y4[index] = value4(index); }
+    }
+}
