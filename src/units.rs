@@ -47,6 +47,12 @@ quantity!(
     [(1e6, "MFLOP/s"), (1e9, "GFLOP/s"), (1e12, "TFLOP/s")]
 );
 
+quantity!(
+    /// Throughput of integer arithmetic.
+    OpsPerSecond,
+    [(1e6, "MOP/s"), (1e9, "GOP/s"), (1e12, "TOP/s")]
+);
+
 /// The value in the largest unit that leaves at least 1 before the point.
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     if !value.is_finite() {
@@ -152,9 +158,9 @@ mod tests {
             "ms" => 1e-3,
             "s" | "B" => 1.0,
             "kB" | "kB/s" => 1e3,
-            "MB" | "MB/s" | "MFLOP/s" => 1e6,
-            "GB" | "GB/s" | "GFLOP/s" => 1e9,
-            "TFLOP/s" => 1e12,
+            "MB" | "MB/s" | "MFLOP/s" | "MOP/s" => 1e6,
+            "GB" | "GB/s" | "GFLOP/s" | "GOP/s" => 1e9,
+            "TFLOP/s" | "TOP/s" => 1e12,
             _ => panic!("unknown unit in {text}"),
         };
         number.parse::<f64>().expect("a number") * scale
@@ -169,6 +175,7 @@ mod tests {
                 Bytes(value).to_string(),
                 BytesPerSecond(value).to_string(),
                 FlopsPerSecond(value).to_string(),
+                OpsPerSecond(value).to_string(),
             ] {
                 let error = (parse(&text) / value - 1.0).abs();
                 assert!(error < 5.001e-4, "{value:e} printed as {text}");

@@ -97,23 +97,23 @@ fn rows() -> Vec<Row> {
     let qformer = [("b", 1), ("h", 12), ("q", 32), ("k", 257), ("d", 64)];
     let qformer = |variant, dtype| {
         let row = row("cross_attention", variant, dtype, &qformer, "attend");
-        let row = Row { work: Work { flops: 2.724e7, bytes: 1.776e6 }, ..row };
+        let row = Row { work: work(2.724e7, 1.776e6), ..row };
         Row { model: Some("BLIP-2 Q-Former".to_string()), ..row }
     };
     let norm = |variant, dtype| {
         let row = row("layer_norm", variant, dtype, &[("r", 257), ("d", 1408)], "normalize");
         let bytes = if dtype == "f16" { 1.459e6 } else { 2.906e6 };
-        let row = Row { work: Work { flops: 2.895e6, bytes }, ..row };
+        let row = Row { work: work(2.895e6, bytes), ..row };
         Row { model: Some("EVA-CLIP ViT-g".to_string()), ..row }
     };
     let mut gelu = row("linear", "tiled", "f32", &[("m", 576), ("n", 4096), ("k", 1024)], "fuse");
-    gelu.work = Work { flops: 4.844e9, bytes: 2.859e7 };
+    gelu.work = work(4.844e9, 2.859e7);
     gelu.id.push_str("_gelu");
     gelu.option = Some("gelu".to_string());
     let mut sampled = timed(gelu, [2.913e-4, 2.905e-4, 2.934e-4], "compute", 0.3072);
     sampled.accuracy.as_mut().expect("timed rows are judged").verified = "sampled".to_string();
     let mut tiny = row("film", "direct", "f32", &[("r", 1), ("d", 7)], "fuse");
-    tiny.work = Work { flops: 14.0, bytes: 112.0 };
+    tiny.work = work(14.0, 112.0);
     vec![
         timed(qformer("direct", "f32"), [5.123e-5, 5.081e-5, 5.165e-5], "compute", 0.0098),
         timed(qformer("flash", "f32"), [1.231e-5, 1.219e-5, 1.239e-5], "compute", 0.0409),
@@ -162,7 +162,7 @@ pub(crate) fn row(
         checks: "safe".to_string(),
         status: Status::Skipped,
         reason: None,
-        work: Work { flops: 0.0, bytes: 1.887e7 },
+        work: work(0.0, 1.887e7),
         time: None,
         rate: None,
         accuracy: None,
@@ -266,4 +266,8 @@ fn accuracy(verified: &str) -> Accuracy {
         worst_over_bound: Some(0.0213),
         rms_over_predicted: Some(0.68),
     }
+}
+
+fn work(flops: f64, bytes: f64) -> Work {
+    Work { flops, bytes, arithmetic: "f32".to_string() }
 }

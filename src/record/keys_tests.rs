@@ -31,7 +31,7 @@ const ALLOWED: &str = "
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
     rows.model rows.preset rows.checks rows.status rows.reason rows.work rows.time rows.rate
     rows.accuracy rows.time_trusted rows.compile_s rows.verify_s rows.device_bytes
-    rows.work.flops rows.work.bytes
+    rows.work.flops rows.work.bytes rows.work.arithmetic
     rows.time.unit rows.time.median rows.time.low rows.time.high rows.time.confidence
     rows.time.timer rows.time.stopped_by rows.time.samples rows.time.cold_median
     rows.time.wall_median rows.time.cold_samples rows.time.min rows.time.batch

@@ -104,10 +104,10 @@ pub struct Timer {
 /// A ceiling measured on this device in this run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
-    /// `copy`, `read`, `fma` or `launch_overhead`.
+    /// `copy`, `read`, `fma`, `dot4` or `launch_overhead`.
     pub probe: String,
     pub dtype: String,
-    /// `bytes_per_s`, `flops_per_s` or `s`.
+    /// `bytes_per_s`, `flops_per_s`, `ops_per_s` (integer) or `s`.
     pub unit: String,
     pub value: f64,
     /// Working set of a bandwidth probe.
@@ -183,10 +183,14 @@ impl Status {
 }
 
 /// Compulsory operations and traffic of one run of the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
+    /// Floating-point operations, or integer ones where the arithmetic is `i8`.
     pub flops: f64,
     pub bytes: f64,
+    /// Whose peak applies: `f32`, `f16acc` or `i8`.
+    #[serde(default)]
+    pub arithmetic: String,
 }
 
 /// Seconds per run of the kernel, data in cache unless said otherwise.

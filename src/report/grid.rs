@@ -4,8 +4,8 @@ use super::layout::{Align, Cell, Column, Style, clean};
 use super::notes::{Note, marks, wide_interval};
 use crate::record::{Accuracy, Rate, Row, Run, Status, Time, Work};
 use crate::units::{
-    BytesPerSecond, FlopsPerSecond, NONE, Seconds, fraction_of_peak, percent, plus_minus, ratio,
-    relative_half_interval,
+    BytesPerSecond, FlopsPerSecond, NONE, OpsPerSecond, Seconds, fraction_of_peak, percent,
+    plus_minus, ratio, relative_half_interval,
 };
 
 /// Cards balance arithmetic and traffic near this many operations per byte (H200: 13.9, A100: 12.5
@@ -131,7 +131,7 @@ fn time_cells(run: &Run, row: &Row) -> Option<Vec<Cell>> {
         Cell::styled(Seconds(time.median).to_string(), Style::Bold),
         Cell::styled(interval(time), interval_style),
         Cell::new(time.cold_median.map_or(NONE.to_string(), |cold| Seconds(cold).to_string())),
-        Cell::new(rate.map_or(NONE.to_string(), |rate| rate_words(rate, row.work))),
+        Cell::new(rate.map_or(NONE.to_string(), |rate| rate_words(rate, &row.work))),
         rate.map_or(Cell::new(NONE), share_of_peak),
         Cell::new(accuracy.map_or(NONE.to_string(), sqnr)),
         Cell::new(accuracy.map_or(NONE.to_string(), over_bound)),
@@ -143,16 +143,16 @@ fn interval(time: &Time) -> String {
 }
 
 /// The rate that the binding resource limits.
-fn rate_words(rate: &Rate, work: Work) -> String {
+fn rate_words(rate: &Rate, work: &Work) -> String {
     let arithmetic = match rate.bound_by.as_deref() {
         Some("memory") => false,
         Some("compute") => true,
         _ => work.flops > BALANCE_FLOP_PER_BYTE * work.bytes,
     };
-    if arithmetic {
-        FlopsPerSecond(rate.flops_per_s).to_string()
-    } else {
-        BytesPerSecond(rate.bytes_per_s).to_string()
+    match (arithmetic, work.arithmetic.as_str()) {
+        (true, "i8") => OpsPerSecond(rate.flops_per_s).to_string(),
+        (true, _) => FlopsPerSecond(rate.flops_per_s).to_string(),
+        (false, _) => BytesPerSecond(rate.bytes_per_s).to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::layout::clean;
 use crate::record::{Peak, Run, Status};
-use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds, significant};
+use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, OpsPerSecond, Seconds, significant};
 
 /// Times of a CPU driver look like any others, so this stands above and beside them.
 pub(super) const EMULATED: &str = "CPU-emulated: not comparable with GPUs";
@@ -118,12 +118,13 @@ fn describe_peak(peak: &Peak) -> String {
     let value = match peak.unit.as_str() {
         "bytes_per_s" => BytesPerSecond(peak.value).to_string(),
         "flops_per_s" => FlopsPerSecond(peak.value).to_string(),
+        "ops_per_s" => OpsPerSecond(peak.value).to_string(),
         "s" => Seconds(peak.value).to_string(),
         unit => format!("{} {unit}", significant(peak.value)),
     };
     let probe = match peak.probe.as_str() {
         "launch_overhead" => "launch".to_string(),
-        "fma" => format!("fma {}", peak.dtype),
+        "fma" | "dot4" => format!("{} {}", peak.probe, peak.dtype),
         other => other.to_string(),
     };
     let size = peak.bytes.map_or(String::new(), |bytes| format!(" at {}", Bytes(bytes)));

@@ -87,7 +87,11 @@ impl Cell {
             checks: checks.to_owned(),
             status,
             reason,
-            work: record::Work { flops: work.flops, bytes: work.bytes },
+            work: record::Work {
+                flops: work.flops,
+                bytes: work.bytes,
+                arithmetic: work.arithmetic.name().to_owned(),
+            },
             time: None,
             time_trusted: None,
             rate: None,

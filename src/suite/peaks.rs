@@ -22,7 +22,13 @@ const SPAN_S_EMULATED: f64 = 0.008;
 const HOPELESS: f64 = 2.0;
 /// Dispatches in one pass for the launch-overhead line.
 const LAUNCH_POINTS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
-/// Threads of the arithmetic probe: enough to fill the largest GPUs.
+/// Arithmetic probes and the unit of their rate.
+const ARITHMETIC: [(&str, Dtype, &str); 3] = [
+    ("fma", Dtype::F32, "flops_per_s"),
+    ("fma", Dtype::F16Acc, "flops_per_s"),
+    ("dot4", Dtype::I8, "ops_per_s"),
+];
+/// Threads of the arithmetic probes: enough to fill the largest GPUs.
 const FMA_THREADS: usize = 1 << 18;
 /// A CPU driver needs no more than its cores.
 const FMA_THREADS_EMULATED: usize = 1 << 14;
@@ -79,12 +85,12 @@ pub fn measure(session: &Session) -> Result<Found, GpuError> {
             found.take(&probe, "bytes_per_s", rate);
         }
     }
-    for dtype in [Dtype::F32, Dtype::F16Acc] {
-        let shape = arithmetic_shape(session, dtype)?;
-        let probe = Probe { name: "fma", dtype, shape, bytes: None };
+    for (name, dtype, unit) in ARITHMETIC {
+        let Some(shape) = arithmetic_shape(session, name, dtype)? else { continue };
+        let probe = Probe { name, dtype, shape, bytes: None };
         let rate = best(session, &probe, |work| work.flops)?;
         let rate = rate.and_then(|rate| grows_with_its_work(session, &probe).map(|()| rate));
-        found.take(&probe, "flops_per_s", rate);
+        found.take(&probe, unit, rate);
     }
     let shape = Shape::new(&[("n", 1)]);
     let probe = Probe { name: "launch_overhead", dtype: Dtype::F32, shape, bytes: None };
@@ -93,22 +99,25 @@ pub fn measure(session: &Session) -> Result<Found, GpuError> {
     Ok(found)
 }
 
-/// Threads and trips that keep the arithmetic units busy for a while.
-fn arithmetic_shape(session: &Session, dtype: Dtype) -> Result<Shape, GpuError> {
+/// Threads and trips that keep the arithmetic units busy for a while; `None` where the device has no
+/// such arithmetic.
+fn arithmetic_shape(
+    session: &Session,
+    name: &str,
+    dtype: Dtype,
+) -> Result<Option<Shape>, GpuError> {
     let emulated = session.gpu().report.emulated;
     let threads = if emulated { FMA_THREADS_EMULATED } else { FMA_THREADS };
     let (least, most) = FMA_TRIPS;
     let of = |trips| Shape::new(&[("n", threads), ("t", trips)]);
-    let Some(cell) = probe_cells("fma", dtype, &of(least)).into_iter().next() else {
-        return Ok(of(least));
+    let cells = probe_cells(name, dtype, &of(least));
+    let Some(cell) = cells.into_iter().find(|cell| session.supports(cell)) else {
+        return Ok(None);
     };
-    if !session.supports(&cell) {
-        return Ok(of(least));
-    }
     let prepared = session.prepare(&cell)?;
     session.time(&prepared, 1)?;
     let trips = FMA_DISPATCH_S / session.time(&prepared, 1)? * least as f64;
-    Ok(of((trips as usize).clamp(least, most)))
+    Ok(Some(of((trips as usize).clamp(least, most))))
 }
 
 /// Twice the trips must take about twice as long; a loop that the compiler cut short does not.
@@ -247,7 +256,7 @@ pub fn ceilings(peaks: &[record::Peak]) -> measure::Peaks {
         match (peak.unit.as_str(), peak.bytes) {
             ("bytes_per_s", Some(bytes)) if peak.probe == "copy" => copy.push((bytes, peak.value)),
             ("bytes_per_s", Some(bytes)) => read.push((bytes, peak.value)),
-            ("flops_per_s", _) => {
+            ("flops_per_s" | "ops_per_s", _) => {
                 ceilings.flops.extend(Dtype::parse(&peak.dtype).map(|dtype| (dtype, peak.value)));
             }
             ("s", _) => ceilings.launch_s = Some(peak.value),
