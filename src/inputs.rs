@@ -247,6 +247,15 @@ impl Inputs {
         array.view().into_dimensionality().expect("the rank the kernel declared")
     }
 
+    /// Replaces the values of a tensor by others of the same number, exact in its type.
+    ///
+    /// # Panics
+    /// When there is no such tensor or the number differs: a bug in a pipeline.
+    pub fn replace(&mut self, name: &str, values: &[f64]) {
+        let found = self.tensors.iter_mut().find(|tensor| tensor.name == name);
+        found.unwrap_or_else(|| panic!("no tensor {name}")).replace(values);
+    }
+
     fn tensor(&self, name: &str) -> &Tensor {
         let mut all = self.tensors.iter().chain(&self.originals);
         let found = all.find(|tensor| tensor.name == name);
@@ -286,6 +295,22 @@ impl Tensor {
     pub fn floats(name: &'static str, elem: Elem, dims: &[usize], values: Vec<f32>) -> Self {
         let values = values.into_iter().map(|value| elem.round(value)).collect();
         Tensor { name, elem, values: Values::Float(shaped(dims, values)) }
+    }
+
+    fn replace(&mut self, values: &[f64]) {
+        let len = self.dims().iter().product::<usize>();
+        assert_eq!(values.len(), len, "values for `{}`", self.name);
+        match &mut self.values {
+            Values::Float(array) => {
+                array.iter_mut().zip(values).for_each(|(to, &from)| *to = from as f32);
+            }
+            Values::Word(array) => {
+                array.iter_mut().zip(values).for_each(|(to, &from)| *to = from as u32);
+            }
+            Values::Code(array) => {
+                array.iter_mut().zip(values).for_each(|(to, &from)| *to = from as i8);
+            }
+        }
     }
 
     /// Fills the elements whose flat index is `unused` with a huge number, so that a kernel that

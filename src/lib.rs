@@ -9,6 +9,7 @@ pub mod inputs;
 pub mod kernel;
 pub mod kernels;
 pub mod measure;
+pub mod pipeline;
 pub mod record;
 pub mod reference;
 pub mod report;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::Gpu;
 use super::error::GpuError;
-use super::pipeline::Program;
+use super::pipeline::{Program, Step};
 use crate::inputs::Inputs;
 use crate::kernel::{Buffer, Launch};
 
@@ -21,8 +21,17 @@ pub struct BufferSet {
     outputs: Vec<wgpu::Buffer>,
     shapes: Vec<Buffer>,
     pub(super) bindings: wgpu::BindGroup,
-    /// Device memory taken.
+    /// Device memory taken, without inputs that belong to another set.
     pub bytes: u64,
+}
+
+/// An input that an earlier step writes.
+pub struct Given<'a> {
+    /// Name of the input tensor.
+    pub tensor: &'a str,
+    pub set: &'a BufferSet,
+    /// Number of that step's output.
+    pub output: usize,
 }
 
 /// One output as read back.
@@ -34,7 +43,8 @@ pub struct Output {
 }
 
 impl Gpu {
-    /// Uploads the inputs and poisons outputs and scratch.
+    /// Uploads the inputs and poisons outputs and scratch. An input named in `given` is not uploaded:
+    /// it is an output of an earlier step.
     ///
     /// # Errors
     /// `Unsupported` when a binding or buffer is over a limit of the adapter.
@@ -43,10 +53,15 @@ impl Gpu {
         program: &Program,
         inputs: &Inputs,
         launch: &Launch,
+        given: &[Given],
     ) -> Result<BufferSet, GpuError> {
         let storage = wgpu::BufferUsages::STORAGE;
         let mut buffers = vec![self.filled(inputs.params.bytes(), wgpu::BufferUsages::UNIFORM)?];
         for tensor in &inputs.tensors {
+            if let Some(given) = given.iter().find(|given| given.tensor == tensor.name) {
+                buffers.push(given.set.outputs[given.output].clone());
+                continue;
+            }
             let bytes = tensor.bytes();
             self.bindable(bytes.len())?;
             buffers.push(self.filled(&bytes, storage)?);
@@ -78,8 +93,9 @@ impl Gpu {
             })
         })?;
         let first = 1 + inputs.tensors.len();
+        let shared: u64 = given.iter().map(|given| given.set.outputs[given.output].size()).sum();
         Ok(BufferSet {
-            bytes: buffers.iter().map(wgpu::Buffer::size).sum(),
+            bytes: buffers.iter().map(wgpu::Buffer::size).sum::<u64>() - shared,
             outputs: buffers[first..first + launch.outputs.len()].to_vec(),
             shapes: launch.outputs.clone(),
             bindings,
@@ -126,12 +142,12 @@ impl Gpu {
         Err(GpuError::Unsupported(format!("{what} {:.1} MiB > {:.1} MiB", mib(bytes), mib(limit))))
     }
 
-    /// Runs the program once on the set and waits.
-    pub fn run(&self, program: &Program, set: &BufferSet) -> Result<(), GpuError> {
+    /// Runs the steps once, one after the other, and waits.
+    pub fn run(&self, steps: &[Step]) -> Result<(), GpuError> {
         self.scoped(|| {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            program.record(&mut pass, &set.bindings);
+            steps.iter().for_each(|step| step.record(&mut pass));
             drop(pass);
             self.queue.submit([encoder.finish()]);
         })?;

@@ -7,9 +7,9 @@ mod pipeline;
 mod sweep;
 mod timer;
 
-pub use buffers::{BufferSet, Output};
+pub use buffers::{BufferSet, Given, Output};
 pub use device::{AdapterReport, Gpu, Selector, enumerate};
 pub use error::GpuError;
-pub use pipeline::{Checks, Program};
+pub use pipeline::{Checks, Program, Step};
 pub use sweep::Sweep;
 pub use timer::Clocks;

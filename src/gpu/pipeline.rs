@@ -1,6 +1,7 @@
 //! WGSL text to pipelines.
 
 use super::Gpu;
+use super::buffers::BufferSet;
 use super::error::GpuError;
 use crate::kernel::{Launch, Variant};
 
@@ -23,11 +24,13 @@ impl Checks {
 }
 
 /// The compiled dispatches of one launch.
+#[derive(Clone)]
 pub struct Program {
     pub(super) passes: Vec<Pass>,
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
+#[derive(Clone)]
 pub(super) struct Pass {
     pub pipeline: wgpu::ComputePipeline,
     pub grid: [u32; 3],
@@ -39,12 +42,24 @@ impl Program {
     }
 
     /// Records every dispatch of one run.
-    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup) {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup) {
         pass.set_bind_group(0, bindings, &[]);
         for Pass { pipeline, grid } in &self.passes {
             pass.set_pipeline(pipeline);
             pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
         }
+    }
+}
+
+/// A program with one set of buffers, ready to be dispatched.
+pub struct Step {
+    pub program: Program,
+    pub set: BufferSet,
+}
+
+impl Step {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.program.record(pass, &self.set.bindings);
     }
 }
 

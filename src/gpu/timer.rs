@@ -4,9 +4,8 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use super::Gpu;
-use super::buffers::BufferSet;
 use super::error::GpuError;
-use super::pipeline::Program;
+use super::pipeline::Step;
 use crate::measure::Reading;
 
 /// Bytes of two 64-bit timestamps.
@@ -60,14 +59,8 @@ impl Clocks {
         self.queries.as_ref().map(|queries| queries.step_ticks.get() as f64 * queries.period_s)
     }
 
-    /// Times one pass of `batch` runs of the program; the queue is idle before and after.
-    pub fn time(
-        &self,
-        gpu: &Gpu,
-        program: &Program,
-        set: &BufferSet,
-        batch: u32,
-    ) -> Result<Reading, GpuError> {
+    /// Times one pass of `batch` runs of all the steps; the queue is idle before and after.
+    pub fn time(&self, gpu: &Gpu, steps: &[Step], batch: u32) -> Result<Reading, GpuError> {
         let start = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -81,7 +74,7 @@ impl Clocks {
             }),
         });
         for _ in 0..batch {
-            program.record(&mut pass, &set.bindings);
+            steps.iter().for_each(|step| step.record(&mut pass));
         }
         drop(pass);
         gpu.queue.submit([encoder.finish()]);

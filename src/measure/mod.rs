@@ -16,7 +16,7 @@ mod warm_up;
 pub use plan::Plan;
 pub use protocol::measure;
 pub use roofline::{
-    Bound, PROBE_REPEATS, Peaks, Rates, Score, agreed, growth, launch_overhead, rates, score,
+    Bound, PROBE_REPEATS, Part, Peaks, Rates, Score, agreed, growth, launch_overhead, rates, score,
 };
 pub use target::{Clocked, Context, Reading, Target};
 pub use timing::{Stopped, StoppedBy, TimerKind, Timing};

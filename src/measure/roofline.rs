@@ -115,31 +115,41 @@ pub struct Score {
     pub bytes_per_s: f64,
 }
 
-/// Scores a run of `dispatches` that took `median_s`. `None` when a peak it needs is missing: the
-/// largest of the remaining times would be a guess. Ask [`rates`] for the rates then.
-pub fn score(
-    peaks: &Peaks,
-    work: &Work,
-    dispatches: u32,
-    footprint_bytes: f64,
-    median_s: f64,
-) -> Option<Score> {
-    if work.ceiling == Ceiling::None {
-        return None;
-    }
-    let memory_s = shortest_s(work.bytes, || peaks.bandwidth_at(footprint_bytes))?;
-    let compute_s = shortest_s(work.flops, || peaks.flops_at(work.arithmetic))?;
-    let launch_share = peaks.launch_share(dispatches, median_s)?;
-    let launch_s = launch_share * median_s;
-    let (mut bound_by, mut ideal_s) = (Bound::Memory, memory_s);
-    for (bound, time_s) in [(Bound::Compute, compute_s), (Bound::Launch, launch_s)] {
-        if time_s > ideal_s {
-            (bound_by, ideal_s) = (bound, time_s);
+/// One step of a run: a kernel has one, a pipeline several.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    pub work: Work,
+    pub dispatches: u32,
+    pub footprint_bytes: f64,
+}
+
+/// Scores a run of all `parts` that took `median_s`: the sum of their shortest times over it, and
+/// the bound that most of that sum is due to. `None` when a peak it needs is missing: the largest
+/// of the remaining times would be a guess. Ask [`rates`] for the rates then.
+pub fn score(peaks: &Peaks, parts: &[Part], median_s: f64) -> Option<Score> {
+    let (mut due_s, mut dispatches) = ([0.0; 3], 0);
+    let (mut flops, mut bytes) = (0.0, 0.0);
+    for Part { work, dispatches: launched, footprint_bytes } in parts {
+        if work.ceiling == Ceiling::None {
+            return None;
         }
+        let memory_s = shortest_s(work.bytes, || peaks.bandwidth_at(*footprint_bytes))?;
+        let compute_s = shortest_s(work.flops, || peaks.flops_at(work.arithmetic))?;
+        let launch_s = peaks.launch_share(*launched, 1.0)?;
+        let limits_s = [memory_s, compute_s, launch_s];
+        let bound = (0..3).fold(0, |best, i| if limits_s[i] > limits_s[best] { i } else { best });
+        due_s[bound] += limits_s[bound];
+        dispatches += launched;
+        (flops, bytes) = (flops + work.flops, bytes + work.bytes);
     }
-    let Rates { flops_per_s, bytes_per_s } = rates(work, median_s);
-    let fraction = ideal_s / median_s;
-    Some(Score { bound_by, fraction, launch_share, flops_per_s, bytes_per_s })
+    let most = (0..3).fold(0, |best, i| if due_s[i] > due_s[best] { i } else { best });
+    Some(Score {
+        bound_by: [Bound::Memory, Bound::Compute, Bound::Launch][most],
+        fraction: due_s.iter().sum::<f64>() / median_s,
+        launch_share: peaks.launch_share(dispatches, median_s)?,
+        flops_per_s: flops / median_s,
+        bytes_per_s: bytes / median_s,
+    })
 }
 
 /// Time at the peak rate; work that is not there needs no peak.
@@ -185,6 +195,10 @@ mod tests {
         Peaks { bandwidth, flops: vec![(Dtype::F32, 1e12)], launch_s: Some(10e-6) }
     }
 
+    fn part(work: Work, dispatches: u32) -> Part {
+        Part { work, dispatches, footprint_bytes: 65_536.0 }
+    }
+
     fn near(a: f64, b: f64) -> bool {
         (a / b - 1.0).abs() < 1e-12
     }
@@ -208,7 +222,7 @@ mod tests {
     #[test]
     fn each_resource_can_bind() {
         let bound = |flops, bytes| {
-            score(&peaks(), &Work::new(flops, bytes), 1, 65_536.0, 1e-3).unwrap().bound_by
+            score(&peaks(), &[part(Work::new(flops, bytes), 1)], 1e-3).unwrap().bound_by
         };
         assert_eq!(bound(1_000, 200_000_000), Bound::Memory);
         assert_eq!(bound(900_000_000, 1_000), Bound::Compute);
@@ -218,7 +232,7 @@ mod tests {
     #[test]
     fn the_fraction_is_ideal_over_median_and_goes_over_one() {
         let work = Work::new(1_000_000, 200_000_000);
-        let of = |median_s| score(&peaks(), &work, 2, 65_536.0, median_s).unwrap();
+        let of = |median_s| score(&peaks(), &[part(work, 2)], median_s).unwrap();
         // 200 MB at 400 GB/s take 0.5 ms.
         let half = of(1e-3);
         assert!(near(half.fraction, 0.5) && near(half.launch_share, 0.02));
@@ -227,9 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_of_a_pipeline_add_up_and_the_longest_names_the_bound() {
+        // 0.5 ms of memory, then 2 ms of arithmetic.
+        let parts = [part(Work::new(0, 200_000_000), 1), part(Work::new(2_000_000_000, 0), 3)];
+        let of = score(&peaks(), &parts, 5e-3).unwrap();
+        assert!(near(of.fraction, 0.5) && near(of.launch_share, 0.008));
+        assert_eq!((of.bound_by, of.flops_per_s, of.bytes_per_s), (Bound::Compute, 4e11, 4e10));
+    }
+
+    #[test]
     fn a_missing_peak_gives_rates_but_no_fraction() {
         let work = Work::new(1_000, 1_000);
-        let scored = |peaks: Peaks, work: &Work| score(&peaks, work, 1, 1.0, 1e-3).is_some();
+        let scored = |peaks: Peaks, work: &Work| score(&peaks, &[part(*work, 1)], 1e-3).is_some();
         assert!(scored(peaks(), &work));
         assert!(!scored(Peaks { bandwidth: vec![], ..peaks() }, &work));
         assert!(!scored(Peaks { flops: vec![], ..peaks() }, &work));

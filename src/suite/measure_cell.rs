@@ -2,25 +2,33 @@
 
 use std::time::Instant;
 
-use super::cell::Cell;
 use super::session::{CellError, Session};
 use super::timing::{CanaryTimer, CellTimer, Cold, HostSweep, Prepared, pool_bytes};
-use super::verify::Checked;
-use crate::gpu::{Checks, GpuError, Program, Sweep};
-use crate::inputs::Inputs;
+use crate::gpu::{Checks, GpuError, Output, Sweep};
 use crate::kernel::Work;
-use crate::measure::{Context, Plan, Stopped, Timing, canary, measure, score};
+use crate::measure::{Context, Part, Plan, Stopped, Timing, canary, measure, score};
 use crate::record::{self, Row, Status};
 use crate::units::Seconds;
 
+/// Something verified, to be timed.
+pub(super) struct Subject<'a> {
+    pub prepared: Prepared,
+    /// What each step gave when it was verified.
+    pub verified: Vec<Vec<Output>>,
+    /// What each step has to do.
+    pub works: Vec<Work>,
+    /// The same steps on buffers of their own.
+    pub copy: &'a dyn Fn(&Session, &Prepared) -> Result<Prepared, GpuError>,
+    /// The same steps compiled without run-time checks, verified.
+    pub unchecked: &'a dyn Fn(&Session) -> Result<Prepared, CellError>,
+}
+
 impl Session {
-    /// Runs the protocol on a verified program and its verified data, then repeats the hot part
-    /// without wgpu's run-time checks if the plan has time for it.
-    pub(super) fn time_cell(
+    /// Runs the protocol on a verified subject, then repeats the hot part without wgpu's run-time
+    /// checks if the plan has time for it.
+    pub(super) fn time_subject(
         &mut self,
-        cell: &Cell,
-        program: Program,
-        checked: Checked,
+        subject: &Subject,
         plan: &Plan,
         row: &mut Row,
         alive: &mut dyn FnMut(),
@@ -28,24 +36,21 @@ impl Session {
         if self.canary.is_none() {
             self.calibrate()?;
         }
-        let Checked { inputs, set, outputs } = checked;
-        let prepared = Prepared { program, set };
-        self.provide_sweep(prepared.set.bytes);
-        let cold = self.cold(cell, &prepared, &inputs)?;
+        let prepared = &subject.prepared;
+        self.provide_sweep(prepared.bytes());
+        let cold = self.cold(subject)?;
         let partial = matches!(cold, Cold::Unavailable);
-        let timing = self.sample(&prepared, cold, plan, alive)?;
-        self.unchanged(&prepared, &outputs)?;
-        row.rate = Some(self.rate(&cell.work(), &prepared, timing.median_s));
+        let timing = self.sample(prepared, cold, plan, alive)?;
+        self.unchanged(subject)?;
+        row.rate = Some(self.rate(subject, timing.median_s));
         let mut time = time_record(timing);
         if partial {
             time.notes
                 .push("cold: partial, no memory for a pool larger than the caches".to_owned());
         }
-        // The other mode in the same row, where there is time for it.
         if let Some(plan) = plan.trusted().filter(|_| self.checks() == Checks::Safe) {
-            match self
-                .verified(cell, Checks::Trusted)
-                .and_then(|trusted| self.sample(&trusted, Cold::Unavailable, &plan, alive))
+            match (subject.unchecked)(self)
+                .and_then(|unchecked| self.sample(&unchecked, Cold::Unavailable, &plan, alive))
             {
                 Ok(timing) => row.time_trusted = Some(time_record(timing)),
                 Err(error) if error.fatal => return Err(error),
@@ -92,7 +97,7 @@ impl Session {
     fn provide_sweep(&mut self, footprint: u64) {
         let emulated = self.gpu.report.emulated;
         let pool = pool_bytes(emulated);
-        if Cold::sets(footprint, pool).is_some() {
+        if Cold::copies(footprint, pool).is_some() {
             return;
         }
         if emulated {
@@ -102,58 +107,56 @@ impl Session {
         }
     }
 
-    /// Buffer sets larger than the caches together, or a sweep; neither when the device has no room.
-    fn cold(
-        &self,
-        cell: &Cell,
-        prepared: &Prepared,
-        inputs: &Inputs,
-    ) -> Result<Cold<'_>, CellError> {
+    /// Copies larger than the caches together, or a sweep; neither when the device has no room.
+    fn cold(&self, subject: &Subject) -> Result<Cold<'_>, CellError> {
         let pool = pool_bytes(self.gpu.report.emulated);
-        let Some(count) = Cold::sets(prepared.set.bytes, pool) else {
+        let Some(count) = Cold::copies(subject.prepared.bytes(), pool) else {
             let host = self.host_sweep.as_ref().map(Cold::HostSweep);
             let sweep = host.or(self.sweep.as_ref().map(Cold::Sweep));
             return Ok(sweep.unwrap_or(Cold::Unavailable));
         };
-        let mut sets = Vec::new();
-        let launch = cell.launch();
+        let mut copies = Vec::new();
         for _ in 0..count {
-            match self.gpu.allocate(&prepared.program, inputs, &launch) {
-                Ok(set) => sets.push(set),
+            match (subject.copy)(self, &subject.prepared) {
+                Ok(copy) => copies.push(copy),
                 Err(GpuError::OutOfMemory) => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(if sets.len() < 2 { Cold::Unavailable } else { Cold::Rotate(sets) })
+        Ok(if copies.len() < 2 { Cold::Unavailable } else { Cold::Rotate(copies) })
     }
 
-    /// The output after timing must be the verified output, bit for bit: a race may only show
+    /// The outputs after timing must be the verified outputs, bit for bit: a race may only show
     /// under load.
-    fn unchanged(
-        &self,
-        prepared: &Prepared,
-        verified: &[crate::gpu::Output],
-    ) -> Result<(), CellError> {
-        let after = self.gpu.read(&prepared.set)?;
-        let same = after.iter().zip(verified).all(|(a, b)| a.bytes == b.bytes && a.guard_intact);
-        if same {
-            return Ok(());
+    fn unchanged(&self, subject: &Subject) -> Result<(), CellError> {
+        for (step, verified) in subject.prepared.0.iter().zip(&subject.verified) {
+            let after = self.gpu.read(&step.set)?;
+            if !after.iter().zip(verified).all(|(a, b)| a.bytes == b.bytes && a.guard_intact) {
+                let reason = "the output changed while the kernel was timed: a race".to_owned();
+                return Err(CellError::new(Status::Wrong, reason));
+            }
         }
-        let reason = "the output changed while the kernel was timed: a race".to_owned();
-        Err(CellError::new(Status::Wrong, reason))
+        Ok(())
     }
 
-    fn rate(&self, work: &Work, prepared: &Prepared, median_s: f64) -> record::Rate {
-        let footprint = prepared.set.bytes as f64;
-        let dispatches = prepared.program.dispatches();
-        let score = score(&self.ceilings, work, dispatches, footprint, median_s);
+    fn rate(&self, subject: &Subject, median_s: f64) -> record::Rate {
+        let steps = subject.prepared.0.iter().zip(&subject.works);
+        let parts: Vec<Part> = steps
+            .map(|(step, &work)| Part {
+                work,
+                dispatches: step.program.dispatches(),
+                footprint_bytes: step.set.bytes as f64,
+            })
+            .collect();
+        let sum = |of: fn(&Work) -> f64| subject.works.iter().map(of).sum::<f64>();
+        let score = score(&self.ceilings, &parts, median_s);
         record::Rate {
-            flops_per_s: work.flops / median_s,
-            bytes_per_s: work.bytes / median_s,
+            flops_per_s: sum(|work| work.flops) / median_s,
+            bytes_per_s: sum(|work| work.bytes) / median_s,
             bound_by: score.as_ref().map(|score| score.bound_by.name().to_owned()),
             fraction_of_peak: score.as_ref().map(|score| score.fraction),
             launch_share: score.as_ref().map(|score| score.launch_share),
-            footprint_bytes: footprint,
+            footprint_bytes: subject.prepared.bytes() as f64,
         }
     }
 }

@@ -5,12 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::cell::Cell;
+use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
-use super::verify::{Failure, Scope, verify};
+use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
-use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Sweep};
+use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
 use crate::measure::plan::DEVICE_WARM_UP_S;
@@ -186,8 +187,8 @@ impl Session {
     pub fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
-        let set = self.gpu.allocate(&program, &inputs, &cell.launch())?;
-        Ok(Prepared { program, set })
+        let set = self.gpu.allocate(&program, &inputs, &cell.launch(), &[])?;
+        Ok(Prepared(vec![Step { program, set }]))
     }
 
     /// The same, with its output verified; a cell without a right answer is not worth timing.
@@ -202,7 +203,7 @@ impl Session {
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs)?;
         let set = verdict.first.set;
         match verdict.failure {
-            None => Ok(Prepared { program, set }),
+            None => Ok(Prepared(vec![Step { program, set }])),
             Some(failure) => Err(failure.into()),
         }
     }
@@ -214,7 +215,7 @@ impl Session {
 
     /// Seconds per dispatch in one pass of `batch`.
     pub fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
-        let reading = self.clocks.time(&self.gpu, &prepared.program, &prepared.set, batch)?;
+        let reading = self.clocks.time(&self.gpu, &prepared.0, batch)?;
         Ok(reading.device_s.filter(|&s| s > 0.0).unwrap_or(reading.wall_s) / f64::from(batch))
     }
 
@@ -245,8 +246,7 @@ impl Session {
         let canary = self.canary.as_ref().expect("calibrated");
         let mut costs = Vec::new();
         for n in 1..=16 {
-            let Prepared { program, set } = &canary.prepared;
-            let reading = self.clocks.time(&self.gpu, program, set, n)?;
+            let reading = self.clocks.time(&self.gpu, &canary.prepared.0, n)?;
             costs.push(reading.wall_s - reading.device_s.unwrap_or(0.0));
         }
         costs.sort_by(f64::total_cmp);
@@ -312,7 +312,20 @@ impl Session {
             Effort::Standard => Plan::standard(limit_s),
             Effort::Quick => Plan::quick(limit_s),
         };
-        self.time_cell(cell, program, verdict.first, &plan, row, &mut || {
+        let Checked { inputs, set, outputs } = verdict.first;
+        let launch = cell.launch();
+        let subject = Subject {
+            prepared: Prepared(vec![Step { program, set }]),
+            verified: vec![outputs],
+            works: vec![cell.work()],
+            copy: &|session: &Session, prepared: &Prepared| {
+                let program = prepared.0[0].program.clone();
+                let set = session.gpu.allocate(&program, &inputs, &launch, &[])?;
+                Ok(Prepared(vec![Step { program, set }]))
+            },
+            unchecked: &|session: &Session| session.verified(cell, Checks::Trusted),
+        };
+        self.time_subject(&subject, &plan, row, &mut || {
             alive("timing", ideal_s * SLACK * 100.0);
         })
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::environment::last_level_cache_bytes;
-use crate::gpu::{BufferSet, Clocks, Gpu, GpuError, Program, Sweep};
+use crate::gpu::{Clocks, Gpu, GpuError, Step, Sweep};
 use crate::measure::{Clocked, Reading, Target};
 
 /// Cells with at least this footprint get cold data from rotated buffer sets; rotating smaller
@@ -41,16 +41,24 @@ impl HostSweep {
     }
 }
 
-/// A program with one set of buffers, ready to be dispatched.
-pub struct Prepared {
-    pub program: Program,
-    pub set: BufferSet,
+/// Steps that run one after the other: one for a kernel, several for a pipeline.
+pub struct Prepared(pub Vec<Step>);
+
+impl Prepared {
+    /// Device memory of all its buffers.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|step| step.set.bytes).sum()
+    }
+
+    pub fn dispatches(&self) -> u32 {
+        self.0.iter().map(|step| step.program.dispatches()).sum()
+    }
 }
 
 /// Where cold data comes from.
 pub enum Cold<'a> {
-    /// Sets used in turn, the longest unused first; together larger than the caches.
-    Rotate(Vec<BufferSet>),
+    /// Copies used in turn, the longest unused first; together larger than the caches.
+    Rotate(Vec<Prepared>),
     /// One set, and a sweep of the caches before each sample.
     Sweep(&'a Sweep),
     /// The same for a CPU driver, whose caches are the host's.
@@ -60,8 +68,8 @@ pub enum Cold<'a> {
 }
 
 impl Cold<'_> {
-    /// Buffer sets to rotate for a cell of this footprint, `None` when sweeping is cheaper.
-    pub fn sets(footprint: u64, pool: u64) -> Option<u64> {
+    /// Copies to rotate for a cell of this footprint, `None` when sweeping is cheaper.
+    pub fn copies(footprint: u64, pool: u64) -> Option<u64> {
         (footprint >= ROTATE_FROM_BYTES).then(|| pool.div_ceil(footprint).max(2))
     }
 }
@@ -88,7 +96,7 @@ impl Clocked for CanaryTimer<'_> {
 
     fn canary(&mut self) -> Result<Reading, GpuError> {
         let Canary { prepared, batch } = self.canary;
-        self.clocks.time(self.gpu, &prepared.program, &prepared.set, *batch)
+        self.clocks.time(self.gpu, &prepared.0, *batch)
     }
 
     fn pause(&mut self, seconds: f64) {
@@ -115,9 +123,9 @@ pub struct CellTimer<'a> {
 }
 
 impl CellTimer<'_> {
-    fn time(&self, set: &BufferSet, batch: u32) -> Result<Reading, GpuError> {
+    fn time(&self, prepared: &Prepared, batch: u32) -> Result<Reading, GpuError> {
         let CanaryTimer { gpu, clocks, .. } = self.watch;
-        clocks.time(gpu, &self.prepared.program, set, batch)
+        clocks.time(gpu, &prepared.0, batch)
     }
 }
 
@@ -144,27 +152,27 @@ impl Clocked for CellTimer<'_> {
 impl Target for CellTimer<'_> {
     fn hot(&mut self, batch: u32) -> Result<Reading, GpuError> {
         (self.alive)();
-        self.time(&self.prepared.set, batch)
+        self.time(self.prepared, batch)
     }
 
     fn cold(&mut self) -> Result<Reading, GpuError> {
         (self.alive)();
-        let set = match &self.cold {
-            Cold::Rotate(sets) => {
-                self.next_cold = (self.next_cold + 1) % sets.len();
-                &sets[self.next_cold]
+        let prepared = match &self.cold {
+            Cold::Rotate(copies) => {
+                self.next_cold = (self.next_cold + 1) % copies.len();
+                &copies[self.next_cold]
             }
             Cold::Sweep(sweep) => {
                 sweep.run(self.watch.gpu)?;
-                &self.prepared.set
+                self.prepared
             }
             Cold::HostSweep(sweep) => {
                 sweep.run();
-                &self.prepared.set
+                self.prepared
             }
-            Cold::Unavailable => &self.prepared.set,
+            Cold::Unavailable => self.prepared,
         };
-        self.time(set, 1)
+        self.time(prepared, 1)
     }
 }
 
@@ -175,9 +183,9 @@ mod tests {
     #[test]
     fn small_cells_are_swept_and_large_ones_rotated() {
         let pool = 512 << 20;
-        assert_eq!(Cold::sets(64 << 10, pool), None);
-        assert_eq!(Cold::sets(8 << 20, pool), Some(64));
-        assert_eq!(Cold::sets(500 << 20, pool), Some(2));
-        assert_eq!(Cold::sets(2 << 30, pool), Some(2));
+        assert_eq!(Cold::copies(64 << 10, pool), None);
+        assert_eq!(Cold::copies(8 << 20, pool), Some(64));
+        assert_eq!(Cold::copies(500 << 20, pool), Some(2));
+        assert_eq!(Cold::copies(2 << 30, pool), Some(2));
     }
 }

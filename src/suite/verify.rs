@@ -9,7 +9,7 @@ use crate::accuracy::{
     Gate, GateResult, Judgement, Metrics, Noise, Tracked, choose_rows, compression_gate, judge,
     measure,
 };
-use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program};
+use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Answer, Buffer, Problem, Uncompressed};
 use crate::record;
@@ -52,7 +52,7 @@ pub enum Failure {
 }
 
 /// What one distribution showed.
-struct Finding {
+pub struct Finding {
     distribution: Distribution,
     /// One for each output.
     judgements: Vec<Judgement>,
@@ -83,14 +83,16 @@ pub fn verify(
         let mut started = Instant::now();
         let wanted_anyway = timed.is_some();
         let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
-        let set = gpu.allocate(program, &inputs, &cell.launch())?;
-        gpu.run(program, &set)?;
+        let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
+        let steps = [Step { program: program.clone(), set }];
+        gpu.run(&steps)?;
         if wanted_anyway {
             started = Instant::now();
         }
+        let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
         let checked = Checked { inputs, set, outputs };
-        let finding = examine(cell, scope, distribution, &checked);
+        let finding = examine(cell, scope, distribution, &checked.inputs, &checked.outputs);
         seconds += started.elapsed().as_secs_f64();
         first.get_or_insert(checked);
         let failed = finding.failure.is_some();
@@ -104,14 +106,19 @@ pub fn verify(
     Ok(Verdict { first, accuracy, failure, seconds })
 }
 
-fn examine(cell: &Cell, scope: &Scope, distribution: Distribution, checked: &Checked) -> Finding {
+pub fn examine(
+    cell: &Cell,
+    scope: &Scope,
+    distribution: Distribution,
+    inputs: &Inputs,
+    outputs: &[Output],
+) -> Finding {
     let launch = cell.launch();
     let total = cell.rows();
     let work = cell.work();
     let cost = (work.flops + work.bytes) / total.max(1) as f64;
     let rows = choose_rows(total, cost, scope.flops, scope.seed);
-    let answers: Vec<Answer> = checked
-        .outputs
+    let answers: Vec<Answer> = outputs
         .iter()
         .zip(&launch.outputs)
         .map(|(output, buffer)| Answer { buffer, bytes: &output.bytes })
@@ -120,13 +127,13 @@ fn examine(cell: &Cell, scope: &Scope, distribution: Distribution, checked: &Che
         shape: &cell.shape,
         dtype: cell.dtype,
         variant: cell.variant,
-        inputs: &checked.inputs,
+        inputs,
         device: &answers,
     };
     let kernel = cell.entry.kernel;
     let reference = kernel.tracked(&problem, &rows);
     let noise = if distribution.is_continuous() { Noise::Independent } else { Noise::Repeating };
-    let mut failure = checked.outputs.iter().zip(&answers).find_map(damage);
+    let mut failure = outputs.iter().zip(&answers).find_map(damage);
     let judgements: Vec<Judgement> = answers
         .iter()
         .zip(&reference)
