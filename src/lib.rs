@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod kernels;
 pub mod measure;
 pub mod pipeline;
+pub mod pipelines;
 pub mod record;
 pub mod reference;
 pub mod report;

@@ -16,7 +16,7 @@ use fusebench::suite::{Cell, Session, Sources, Task, cells};
 const CHECK: Task = Task::Check { flops: f64::INFINITY };
 
 fn check(session: &mut Session, cell: &Cell) -> Row {
-    session.run(cell, &CHECK, &mut |_, _| {}).0
+    session.run(&cell.clone().into(), &CHECK, &mut |_, _| {}).0
 }
 
 /// Checks every smoke cell and returns the failures.
@@ -122,7 +122,7 @@ fn an_element_never_written_is_caught_wherever_it_is() {
     let all = cells(Preset::Models);
     let cell = all.iter().find(|cell| cell.id() == "rms_norm/thread/f32/r257d1408").expect("one");
     // So few reference rows that row 100 is most likely not among them.
-    let row = session.run(cell, &Task::Check { flops: 1e5 }, &mut |_, _| {}).0;
+    let row = session.run(&cell.clone().into(), &Task::Check { flops: 1e5 }, &mut |_, _| {}).0;
     assert_eq!(row.accuracy.expect("it was verified").verified, "sampled");
     assert_eq!(row.status, Status::Wrong);
     assert!(row.reason.is_some_and(|why| why.contains("never written")));

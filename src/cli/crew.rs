@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::supervise::{Loss, Worker};
 use crate::record::{CellRequest, Environment, Event, Request, Row, Setup, Status};
-use crate::suite::Cell;
+use crate::suite::Item;
 
 /// Workers lost in a row before the device is given up.
 const MAX_LOSSES: u32 = 3;
@@ -16,7 +16,7 @@ pub struct Crew {
     worker: Option<Worker>,
     losses: u32,
     /// Kernels whose shader hung, with the cell that showed it.
-    hung: Vec<(&'static str, String)>,
+    hung: Vec<(String, String)>,
 }
 
 impl Crew {
@@ -77,10 +77,10 @@ impl Crew {
     }
 
     /// Does one cell, whatever happens to the worker.
-    pub fn work(&mut self, cell: &Cell, request: CellRequest, stage: &mut dyn FnMut(&str)) -> Row {
+    pub fn work(&mut self, item: &Item, request: CellRequest, stage: &mut dyn FnMut(&str)) -> Row {
         let checks = self.setup.checks.clone();
-        let failed = |reason: String| cell.row(Status::Error, Some(reason), &checks);
-        if let Some((_, id)) = self.hung.iter().find(|(kernel, _)| *kernel == cell.entry.name) {
+        let failed = |reason: String| item.row(Status::Error, Some(reason), &checks);
+        if let Some((_, id)) = self.hung.iter().find(|(kernel, _)| *kernel == item.name()) {
             return failed(format!("not run: this shader hung in {id}"));
         }
         if self.worker.is_none()
@@ -99,7 +99,7 @@ impl Crew {
             Err(loss) => {
                 let row = failed(loss.reason().to_owned());
                 if matches!(loss, Loss::Hung(_)) {
-                    self.hung.push((cell.entry.name, cell.id()));
+                    self.hung.push((item.name(), item.id()));
                 }
                 (row, true)
             }

@@ -6,48 +6,46 @@ use super::args::Selection;
 use super::exit::{Exit, Failure};
 use super::output::print;
 use super::select::select;
-use crate::suite::Cell;
+use crate::suite::Item;
 
 /// Prints the selected cells, grouped by kernel.
 pub fn list(selection: &Selection, json: bool) -> Result<Exit, Failure> {
-    let cells = select(selection)?;
+    let items = select(selection)?;
     if json {
-        let values: Vec<Value> = cells.iter().map(describe).collect();
+        let values: Vec<Value> = items.iter().map(describe).collect();
         let text = serde_json::to_string_pretty(&values).expect("plain values serialise");
         print(&format!("{text}\n"));
     } else {
-        print(&table(&cells));
+        print(&table(&items));
     }
     Ok(Exit::Fine)
 }
 
-fn describe(cell: &Cell) -> Value {
-    let spec = cell.entry.kernel.spec();
-    let work = cell.work();
-    let axes = cell.shape.axes().iter().map(|&(axis, size)| (axis.to_owned(), json!(size)));
+fn describe(item: &Item) -> Value {
+    let (shape, work) = (item.shape(), item.work());
+    let axes = shape.axes().iter().map(|&(axis, size)| (axis.to_owned(), json!(size)));
     json!({
-        "id": cell.id(),
-        "kernel": cell.entry.name,
-        "family": cell.entry.family,
-        "variant": cell.variant.name,
-        "dtype": cell.dtype.name(),
+        "id": item.id(),
+        "kernel": item.name(),
+        "family": item.family(),
+        "variant": item.variant(),
+        "dtype": item.dtype().name(),
         "shape": Value::Object(axes.collect()),
-        "option": cell.shape.option(),
-        "model": cell.shape.source(),
-        "preset": cell.preset.name(),
-        "summary": spec.summary,
-        "difficulties": spec.difficulties,
+        "option": shape.option(),
+        "model": shape.source(),
+        "preset": item.preset().name(),
+        "summary": item.summary(),
+        "difficulties": item.difficulties(),
         "flops": work.flops,
         "bytes": work.bytes,
     })
 }
 
-fn table(cells: &[Cell]) -> String {
+fn table(items: &[Item]) -> String {
     let mut text = String::new();
-    let groups = cells.chunk_by(|a, b| a.entry.name == b.entry.name);
-    for group in groups {
-        let (entry, spec) = (group[0].entry, group[0].entry.kernel.spec());
-        text.push_str(&format!("{} ({}): {}\n", entry.name, entry.family, spec.summary));
+    for group in items.chunk_by(|a, b| a.name() == b.name()) {
+        let first = &group[0];
+        text.push_str(&format!("{} ({}): {}\n", first.name(), first.family(), first.summary()));
         let unique = |names: Vec<&'static str>| {
             let mut seen: Vec<&str> = Vec::new();
             names.into_iter().for_each(|name| {
@@ -57,14 +55,18 @@ fn table(cells: &[Cell]) -> String {
             });
             seen.join(", ")
         };
-        let variants = unique(group.iter().map(|cell| cell.variant.name).collect());
-        let dtypes = unique(group.iter().map(|cell| cell.dtype.name()).collect());
-        text.push_str(&format!("  variants: {variants}; dtypes: {dtypes}\n"));
+        let variants = unique(group.iter().map(Item::variant).collect());
+        let dtypes = unique(group.iter().map(|item| item.dtype().name()).collect());
+        let answers: Vec<String> = first.difficulties().iter().map(u8::to_string).collect();
+        let answers = answers.join(", ");
+        text.push_str(&format!(
+            "  variants: {variants}; dtypes: {dtypes}; answers difficulty {answers}\n"
+        ));
         let mut shapes: Vec<(String, &str)> = Vec::new();
-        for cell in group {
-            let shape = cell.shape.to_string();
+        for item in group {
+            let shape = item.shape().to_string();
             if !shapes.iter().any(|(known, _)| *known == shape) {
-                shapes.push((shape, cell.shape.source()));
+                shapes.push((shape, item.shape().source()));
             }
         }
         for (shape, model) in shapes {
@@ -73,7 +75,7 @@ fn table(cells: &[Cell]) -> String {
         }
         text.push('\n');
     }
-    let ids = cells.len();
+    let ids = items.len();
     text.push_str(&format!("{ids} cells; an id is KERNEL/VARIANT/DTYPE/SHAPE\n"));
     text
 }

@@ -15,7 +15,7 @@ use crate::record::{
     StoreError, TaskRequest,
 };
 use crate::rng;
-use crate::suite::Cell;
+use crate::suite::Item;
 
 /// Reference operations that `check` spends on each distribution of a cell, a second or so.
 const CHECK_FLOPS: f64 = 2e8;
@@ -33,7 +33,7 @@ struct Job<'a> {
     target: &'a Target,
     global: &'a Global,
     mode: Mode,
-    cells: Vec<Cell>,
+    cells: Vec<Item>,
     overlay: Vec<(String, String)>,
     arguments: Vec<String>,
     started: Instant,
@@ -59,10 +59,10 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
 }
 
 /// The cells of the first shape of each kernel: the taste that `--quick` gives.
-fn first_shapes(cells: Vec<Cell>) -> Vec<Cell> {
-    let groups = cells.chunk_by(|a, b| a.entry.name == b.entry.name);
+fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
+    let groups = cells.chunk_by(|a, b| a.name() == b.name());
     groups
-        .flat_map(|group| group.iter().filter(|cell| cell.shape == group[0].shape))
+        .flat_map(|group| group.iter().filter(|cell| cell.shape() == group[0].shape()))
         .cloned()
         .collect()
 }
@@ -72,7 +72,7 @@ fn start(
     target: &Target,
     global: &Global,
     mode: Mode,
-    cells: Vec<Cell>,
+    cells: Vec<Item>,
     arguments: Vec<String>,
 ) -> Result<Exit, Failure> {
     let overlay = target.kernels.as_deref().map(overlay::read).transpose()?.unwrap_or_default();
@@ -184,7 +184,7 @@ impl Job<'_> {
             let row = match self.task(order.len() - done) {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
-                    let preset = cell.preset.name().to_owned();
+                    let preset = cell.preset().name().to_owned();
                     let request = CellRequest { id: id.clone(), preset, task };
                     crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
@@ -212,7 +212,7 @@ impl Job<'_> {
         let timed = matches!(self.mode, Mode::Run { .. });
         let only_suited = timed && emulated && self.selection.variant.is_empty();
         let mut order: Vec<usize> = (0..self.cells.len())
-            .filter(|&position| !only_suited || self.cells[position].variant.suits == Suits::Any)
+            .filter(|&position| !only_suited || self.cells[position].suits() == Suits::Any)
             .collect();
         let left_out = self.cells.len() - order.len();
         if left_out > 0 {
@@ -232,10 +232,10 @@ impl Job<'_> {
     /// For each cell how many shapes of its kernel come before its own.
     fn rounds(&self) -> Vec<usize> {
         let mut rounds = Vec::new();
-        for group in self.cells.chunk_by(|a, b| a.entry.name == b.entry.name) {
+        for group in self.cells.chunk_by(|a, b| a.name() == b.name()) {
             let mut round = 0;
             for (index, cell) in group.iter().enumerate() {
-                round += usize::from(index > 0 && cell.shape != group[index - 1].shape);
+                round += usize::from(index > 0 && cell.shape() != group[index - 1].shape());
                 rounds.push(round);
             }
         }

@@ -6,14 +6,15 @@ use super::args::Selection;
 use super::exit::Failure;
 use crate::kernel::Preset;
 use crate::kernels::ALL;
-use crate::suite::{Cell, cells};
+use crate::pipelines;
+use crate::suite::{Item, items};
 
 /// The cells of the preset that pass every filter.
 ///
 /// # Errors
 /// `Usage` for a filter that is no regular expression or a variant no kernel has, `Nothing` when
 /// no cell is left.
-pub fn select(selection: &Selection) -> Result<Vec<Cell>, Failure> {
+pub fn select(selection: &Selection) -> Result<Vec<Item>, Failure> {
     let filters = selection.filters.iter().map(|text| {
         Regex::new(text).map_err(|error| {
             Failure::usage(format!("filter `{text}` is not a regular expression: {error}"))
@@ -22,13 +23,13 @@ pub fn select(selection: &Selection) -> Result<Vec<Cell>, Failure> {
     let filters = filters.collect::<Result<Vec<_>, _>>()?;
     known_variants(&selection.variant)?;
     let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
-    let all = cells(selection.preset());
-    let chosen: Vec<Cell> = all
+    let all = items(selection.preset());
+    let chosen: Vec<Item> = all
         .into_iter()
-        .filter(|cell| listed(&selection.dtype, cell.dtype.name()))
-        .filter(|cell| listed(&selection.variant, cell.variant.name))
-        .filter(|cell| {
-            let id = cell.id();
+        .filter(|item| listed(&selection.dtype, item.dtype().name()))
+        .filter(|item| listed(&selection.variant, item.variant()))
+        .filter(|item| {
+            let id = item.id();
             filters.is_empty() || filters.iter().any(|filter| filter.is_match(&id))
         })
         .collect();
@@ -43,6 +44,7 @@ fn known_variants(wanted: &[String]) -> Result<(), Failure> {
         .iter()
         .flat_map(|entry| entry.kernel.spec().variants)
         .map(|variant| variant.name)
+        .chain(pipelines::ALL.iter().flat_map(|pipeline| pipeline.strategies.iter().copied()))
         .collect();
     known.sort_unstable();
     known.dedup();
@@ -62,7 +64,7 @@ fn nothing_selected(selection: &Selection) -> String {
     };
     // The filter may fit another preset or be a misspelt name.
     let elsewhere = Preset::ALL.into_iter().filter(|other| {
-        Regex::new(filter).is_ok_and(|f| cells(*other).iter().any(|cell| f.is_match(&cell.id())))
+        Regex::new(filter).is_ok_and(|f| items(*other).iter().any(|item| f.is_match(&item.id())))
     });
     let elsewhere: Vec<&str> = elsewhere.map(Preset::name).collect();
     let advice = if elsewhere.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::exit::Exit;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
 use crate::record::{CellRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
-use crate::suite::{Cell, Effort, Found, Session, Sources, Task, cells, device_record};
+use crate::suite::{Effort, Found, Item, Session, Sources, Task, device_record, items};
 
 /// Serves requests until standard input ends.
 pub fn serve() -> Exit {
@@ -122,7 +122,7 @@ fn measure_peaks(session: &mut Session) -> bool {
 
 /// Does one cell; false when the device is lost and a fresh worker has to go on.
 fn work(session: &mut Session, request: &CellRequest) -> bool {
-    let Some(cell) = find(request) else {
+    let Some(item) = find(request) else {
         let message = format!("no cell {} in preset {}", request.id, request.preset);
         return send(&Event::Failed { code: 2, message });
     };
@@ -140,11 +140,11 @@ fn work(session: &mut Session, request: &CellRequest) -> bool {
     let mut alive = |stage: &'static str, expect_s: f64| {
         send(&Event::Alive { stage: stage.to_owned(), expect_s });
     };
-    let (row, lost) = session.run(&cell, &task, &mut alive);
+    let (row, lost) = session.run(&item, &task, &mut alive);
     send(&Event::Row { row: Box::new(row), lost }) && !lost
 }
 
-fn find(request: &CellRequest) -> Option<Cell> {
+fn find(request: &CellRequest) -> Option<Item> {
     let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == request.preset)?;
-    cells(preset).into_iter().find(|cell| cell.id() == request.id)
+    items(preset).into_iter().find(|item| item.id() == request.id)
 }

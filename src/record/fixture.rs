@@ -167,6 +167,7 @@ pub(crate) fn row(
         rate: None,
         accuracy: None,
         time_trusted: None,
+        stages: Vec::new(),
         compile_s: None,
         verify_s: None,
         device_bytes: None,
@@ -235,6 +236,7 @@ pub(crate) fn timed(row: Row, seconds: [f64; 3], bound_by: &str, fraction: f64) 
         rate: Some(rate),
         accuracy: Some(accuracy("all")),
         time_trusted: (row.dtype == "f16").then_some(unchecked),
+        stages: Vec::new(),
         compile_s: Some(0.0063),
         verify_s: Some(0.21),
         device_bytes: Some(1_776_000),
@@ -263,6 +265,7 @@ fn accuracy(verified: &str) -> Accuracy {
         inputs: "normal".to_string(),
         checked: vec!["normal".to_string(), "integers".to_string()],
         verified: verified.to_string(),
+        against: None,
         worst_over_bound: Some(0.0213),
         rms_over_predicted: Some(0.68),
     }

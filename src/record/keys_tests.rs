@@ -30,7 +30,10 @@ const ALLOWED: &str = "
     environment.peaks_omitted.reason
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
     rows.model rows.preset rows.checks rows.status rows.reason rows.work rows.time rows.rate
-    rows.accuracy rows.time_trusted rows.compile_s rows.verify_s rows.device_bytes
+    rows.accuracy rows.time_trusted rows.stages rows.compile_s rows.verify_s rows.device_bytes
+    rows.stages.name rows.stages.id rows.stages.work rows.stages.work.flops
+    rows.stages.work.bytes rows.stages.work.arithmetic rows.stages.median rows.stages.share
+    rows.stages.device_bytes rows.stages.worst_over_bound
     rows.work.flops rows.work.bytes rows.work.arithmetic
     rows.time.unit rows.time.median rows.time.low rows.time.high rows.time.confidence
     rows.time.timer rows.time.stopped_by rows.time.samples rows.time.cold_median
@@ -43,7 +46,7 @@ const ALLOWED: &str = "
     rows.accuracy.gates.passed rows.accuracy.gates.worst rows.accuracy.max_abs
     rows.accuracy.rmse rows.accuracy.nmse rows.accuracy.sqnr_db rows.accuracy.predicted_sqnr_db
     rows.accuracy.cosine rows.accuracy.worst_index rows.accuracy.inputs rows.accuracy.checked
-    rows.accuracy.verified rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
+    rows.accuracy.verified rows.accuracy.against rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
 
 fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
     let open = path.ends_with(".shape") || path.ends_with(".limits");

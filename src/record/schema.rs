@@ -148,6 +148,9 @@ pub struct Row {
     /// The same without wgpu's run-time checks, in a row whose `checks` are `safe`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_trusted: Option<Time>,
+    /// What each stage of a pipeline does and costs, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageRecord>,
     /// Building the pipelines, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_s: Option<f64>,
@@ -259,12 +262,36 @@ pub struct Accuracy {
     pub checked: Vec<String>,
     /// `all` or `sampled` output rows.
     pub verified: String,
+    /// What the error figures are against, where it is not the kernel's own arithmetic in f64:
+    /// `full precision`, `f64 end to end` or `f32 on this device, end to end`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// Largest error over its worst-case bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_over_bound: Option<f64>,
     /// RMS error over the predicted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rms_over_predicted: Option<f64>,
+}
+
+/// One stage of a pipeline, run by itself on the data it has in the pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    pub name: String,
+    /// `KERNEL/VARIANT/DTYPE/SHAPE`.
+    pub id: String,
+    pub work: Work,
+    /// Seconds of one run; absent when it was only verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub median: Option<f64>,
+    /// Of the sum over the stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Bytes of device memory that no earlier stage has.
+    pub device_bytes: u64,
+    /// Largest error over its worst-case bound, inputs as the device had them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_over_bound: Option<f64>,
 }
 
 /// One gate: observed over allowed, above 1 fails; for G0 the number of differing elements.

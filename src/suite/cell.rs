@@ -3,7 +3,6 @@
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
 use crate::kernels::ALL;
-use crate::record;
 
 /// One thing to verify and time on a device.
 #[derive(Clone)]
@@ -68,38 +67,6 @@ impl Cell {
     /// Whether a run has anything to compute.
     pub fn is_empty(&self) -> bool {
         self.launch().outputs.iter().all(Buffer::is_empty)
-    }
-
-    /// The row of a cell that did not run.
-    pub fn row(&self, status: record::Status, reason: Option<String>, checks: &str) -> record::Row {
-        let work = self.work();
-        let axes = self.shape.axes().iter();
-        record::Row {
-            id: self.id(),
-            kernel: self.entry.name.to_owned(),
-            variant: self.variant.name.to_owned(),
-            dtype: self.dtype.name().to_owned(),
-            family: self.entry.family.to_owned(),
-            shape: axes.map(|&(axis, size)| (axis.to_owned(), size as u64)).collect(),
-            option: self.shape.option().map(str::to_owned),
-            model: Some(self.shape.source()).filter(|name| !name.is_empty()).map(str::to_owned),
-            preset: self.preset.name().to_owned(),
-            checks: checks.to_owned(),
-            status,
-            reason,
-            work: record::Work {
-                flops: work.flops,
-                bytes: work.bytes,
-                arithmetic: work.arithmetic.name().to_owned(),
-            },
-            time: None,
-            time_trusted: None,
-            rate: None,
-            accuracy: None,
-            compile_s: None,
-            verify_s: None,
-            device_bytes: None,
-        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! One cell after the other: compile, verify, then time.
 
 mod cell;
+mod chain;
 mod environment;
+mod item;
 mod measure_cell;
 mod peaks;
+mod pipeline_cell;
 mod session;
 mod sources;
 mod timing;
@@ -11,6 +14,8 @@ mod verify;
 
 pub use cell::{Cell, cells};
 pub use environment::device as device_record;
+pub use item::{Item, items};
 pub use peaks::Found;
+pub use pipeline_cell::{PipelineCell, pipeline_cells};
 pub use session::{CellError, Effort, Session, Task};
 pub use sources::Sources;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::cell::Cell;
+use super::item::Item;
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
@@ -24,7 +25,7 @@ use crate::units::Seconds;
 /// samples: two distributions together then take about a tenth of them on two cores.
 const RUN_FLOPS_PER_S: f64 = 1e7;
 /// The same for a probe, of which some rows are enough: they all do the same.
-const PROBE_FLOPS: f64 = 2e6;
+pub(super) const PROBE_FLOPS: f64 = 2e6;
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
@@ -51,6 +52,30 @@ pub enum Task {
     /// Verify, then time for about `limit_s`; a cell that would clearly need more than
     /// `allowance_s` is skipped.
     Run { effort: Effort, limit_s: f64, allowance_s: f64 },
+}
+
+impl Task {
+    /// How to time; `None` when verifying is all.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        match *self {
+            Task::Check { .. } => None,
+            Task::Run { effort: Effort::Standard, limit_s, .. } => Some(Plan::standard(limit_s)),
+            Task::Run { effort: Effort::Quick, limit_s, .. } => Some(Plan::quick(limit_s)),
+        }
+    }
+
+    /// Reference operations to spend on each distribution.
+    pub(super) fn reference_flops(&self) -> f64 {
+        match *self {
+            Task::Check { flops } => flops,
+            Task::Run { limit_s, .. } => RUN_FLOPS_PER_S * limit_s,
+        }
+    }
+}
+
+/// How long two checked runs of something with this ideal time may take.
+pub(super) fn expected_s(ideal_s: f64) -> f64 {
+    ideal_s * SLACK * 4.0
 }
 
 /// An open device with its clocks, ceilings and shader texts.
@@ -208,7 +233,12 @@ impl Session {
         }
     }
 
-    fn compile(&self, cell: &Cell, inputs: usize, checks: Checks) -> Result<Program, GpuError> {
+    pub(super) fn compile(
+        &self,
+        cell: &Cell,
+        inputs: usize,
+        checks: Checks,
+    ) -> Result<Program, GpuError> {
         let source = shader::source(self.sources.get(cell.entry), cell.storage());
         self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
     }
@@ -267,12 +297,16 @@ impl Session {
     /// with what comes next and how long it may take in seconds.
     pub fn run(
         &mut self,
-        cell: &Cell,
+        item: &Item,
         task: &Task,
         alive: &mut dyn FnMut(&'static str, f64),
     ) -> (Row, bool) {
-        let mut row = cell.row(Status::Ok, None, self.checks.name());
-        match self.try_run(cell, task, &mut row, alive) {
+        let mut row = item.row(Status::Ok, None, self.checks.name());
+        let result = match item {
+            Item::Kernel(cell) => self.try_run(cell, task, &mut row, alive),
+            Item::Pipeline(cell) => self.try_pipeline(cell, task, &mut row, alive),
+        };
+        match result {
             Ok(()) => (row, false),
             Err(error) => {
                 row.status = error.status;
@@ -295,7 +329,7 @@ impl Session {
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
-        alive("verifying", ideal_s * SLACK * 4.0);
+        alive("verifying", expected_s(ideal_s));
         let verdict = verify(&self.gpu, &program, cell, &self.scope(cell, task), inputs)?;
         row.verify_s = Some(verdict.seconds);
         row.accuracy = Some(verdict.accuracy);
@@ -303,15 +337,11 @@ impl Session {
         if let Some(failure) = verdict.failure {
             return Err(failure.into());
         }
-        let &Task::Run { effort, limit_s, .. } = task else { return Ok(()) };
+        let Some(plan) = task.plan() else { return Ok(()) };
         if cell.is_empty() {
             let reason = "nothing to time: the output is empty".to_owned();
             return Err(CellError::new(Status::Skipped, reason));
         }
-        let plan = match effort {
-            Effort::Standard => Plan::standard(limit_s),
-            Effort::Quick => Plan::quick(limit_s),
-        };
         let Checked { inputs, set, outputs } = verdict.first;
         let launch = cell.launch();
         let subject = Subject {
@@ -330,7 +360,7 @@ impl Session {
         })
     }
 
-    fn unsupported(&self, cell: &Cell) -> Option<String> {
+    pub(super) fn unsupported(&self, cell: &Cell) -> Option<String> {
         let missing = self.gpu.missing(cell.storage(), cell.variant.needs);
         missing.map(|need| format!("needs {need}")).or_else(|| (cell.variant.refuses)(&cell.shape))
     }
@@ -341,6 +371,12 @@ impl Session {
             return Err(CellError::new(Status::Unsupported, reason));
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
+        self.affordable(ideal_s, task)?;
+        Ok(ideal_s)
+    }
+
+    /// Whether something with this ideal time may be tried.
+    pub(super) fn affordable(&self, ideal_s: f64, task: &Task) -> Result<(), CellError> {
         if let Task::Run { allowance_s, .. } = *task {
             let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
             if estimate_s > allowance_s {
@@ -350,7 +386,7 @@ impl Session {
                 return Err(CellError::new(Status::Skipped, reason));
             }
         }
-        Ok(ideal_s)
+        Ok(())
     }
 
     fn timed_inputs(&self, cell: &Cell) -> Inputs {
@@ -361,10 +397,10 @@ impl Session {
         let known = cell.entry.kernel.spec().inputs.iter().copied();
         let timed = [Distribution::Normal, Distribution::Integers];
         let timed = || known.filter(|distribution| timed.contains(distribution)).collect();
-        let (distributions, flops) = match *task {
-            Task::Check { flops } => (cell.entry.kernel.spec().inputs.to_vec(), flops),
-            Task::Run { limit_s, .. } => (timed(), RUN_FLOPS_PER_S * limit_s),
+        let distributions = match task {
+            Task::Check { .. } => cell.entry.kernel.spec().inputs.to_vec(),
+            Task::Run { .. } => timed(),
         };
-        Scope { distributions, flops, seed: self.seed }
+        Scope { distributions, flops: task.reference_flops(), seed: self.seed }
     }
 }

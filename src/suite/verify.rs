@@ -51,12 +51,20 @@ pub enum Failure {
     Unverified,
 }
 
+impl Finding {
+    /// Largest error of the first output over its worst-case bound.
+    pub fn worst_over_bound(&self) -> Option<f64> {
+        let gates = &self.judgements.first()?.gates;
+        gates.iter().find(|result| result.gate == Gate::G1).map(|result| result.worst)
+    }
+}
+
 /// What one distribution showed.
 pub struct Finding {
     distribution: Distribution,
     /// One for each output.
     judgements: Vec<Judgement>,
-    failure: Option<String>,
+    pub failure: Option<String>,
     sampled: bool,
     compression: Option<Compression>,
 }
@@ -191,7 +199,7 @@ fn compress(answer: &Answer, exact: &Uncompressed, rows: &Rows) -> Compression {
     Compression { metrics: measure(pairs, &origin), predicted_sqnr_db: exact.predicted_sqnr_db }
 }
 
-fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option<Failure>) {
+pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option<Failure>) {
     let first = &findings[0];
     let of = |gate: Gate| {
         let judgements = findings.iter().flat_map(|finding| &finding.judgements);
@@ -230,6 +238,7 @@ fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option<Fai
         inputs: first.distribution.name().to_owned(),
         checked: findings.iter().map(|f| f.distribution.name().to_owned()).collect(),
         verified: if findings.iter().any(|f| f.sampled) { "sampled" } else { "all" }.to_owned(),
+        against: compression.map(|_| "full precision".to_owned()),
         worst_over_bound: ratio(Gate::G1),
         rms_over_predicted: ratio(Gate::G2).map(|worst| worst * crate::accuracy::RMS_LIMIT),
     };

@@ -1,0 +1,144 @@
+//! What a run goes through: kernels and pipelines alike, each giving one row.
+
+use super::cell::{Cell, cells};
+use super::pipeline_cell::{PipelineCell, pipeline_cells};
+use crate::kernel::{Dtype, Preset, Shape, Suits};
+use crate::record::{Row, Status, Work};
+
+/// One row to be.
+#[derive(Clone)]
+pub enum Item {
+    Kernel(Cell),
+    Pipeline(PipelineCell),
+}
+
+/// Every kernel and every pipeline of a preset, in the order of their registries.
+pub fn items(preset: Preset) -> Vec<Item> {
+    let kernels = cells(preset).into_iter().map(Item::Kernel);
+    kernels.chain(pipeline_cells(preset).into_iter().map(Item::Pipeline)).collect()
+}
+
+impl From<Cell> for Item {
+    fn from(cell: Cell) -> Self {
+        Item::Kernel(cell)
+    }
+}
+
+impl Item {
+    /// Display name, filter target and key in every file.
+    pub fn id(&self) -> String {
+        match self {
+            Item::Kernel(cell) => cell.id(),
+            Item::Pipeline(cell) => cell.id(),
+        }
+    }
+
+    /// The kernel, or `pipeline_NAME`.
+    pub fn name(&self) -> String {
+        match self {
+            Item::Kernel(cell) => cell.entry.name.to_owned(),
+            Item::Pipeline(cell) => cell.name(),
+        }
+    }
+
+    pub fn family(&self) -> &'static str {
+        match self {
+            Item::Kernel(cell) => cell.entry.family,
+            Item::Pipeline(_) => "pipeline",
+        }
+    }
+
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Item::Kernel(cell) => cell.entry.kernel.spec().summary,
+            Item::Pipeline(cell) => cell.pipeline.summary,
+        }
+    }
+
+    pub fn difficulties(&self) -> &'static [u8] {
+        match self {
+            Item::Kernel(cell) => cell.entry.kernel.spec().difficulties,
+            Item::Pipeline(cell) => cell.pipeline.difficulties,
+        }
+    }
+
+    /// The strategy of the kernel, or the fusion strategy of the pipeline.
+    pub fn variant(&self) -> &'static str {
+        match self {
+            Item::Kernel(cell) => cell.variant.name,
+            Item::Pipeline(cell) => cell.strategy,
+        }
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Item::Kernel(cell) => cell.dtype,
+            Item::Pipeline(cell) => cell.dtype,
+        }
+    }
+
+    pub fn shape(&self) -> &Shape {
+        match self {
+            Item::Kernel(cell) => &cell.shape,
+            Item::Pipeline(cell) => &cell.shape,
+        }
+    }
+
+    pub fn preset(&self) -> Preset {
+        match self {
+            Item::Kernel(cell) => cell.preset,
+            Item::Pipeline(cell) => cell.preset,
+        }
+    }
+
+    /// Where it is worth measuring when nobody asks for it by name.
+    pub fn suits(&self) -> Suits {
+        match self {
+            Item::Kernel(cell) => cell.variant.suits,
+            Item::Pipeline(_) => Suits::Any,
+        }
+    }
+
+    pub fn work(&self) -> Work {
+        match self {
+            Item::Kernel(cell) => cell.work().into(),
+            Item::Pipeline(cell) => cell.work(),
+        }
+    }
+
+    /// The row of an item that did not run.
+    pub fn row(&self, status: Status, reason: Option<String>, checks: &str) -> Row {
+        let shape = self.shape();
+        let axes = shape.axes().iter();
+        Row {
+            id: self.id(),
+            kernel: self.name(),
+            variant: self.variant().to_owned(),
+            dtype: self.dtype().name().to_owned(),
+            family: self.family().to_owned(),
+            shape: axes.map(|&(axis, size)| (axis.to_owned(), size as u64)).collect(),
+            option: shape.option().map(str::to_owned),
+            model: Some(shape.source()).filter(|name| !name.is_empty()).map(str::to_owned),
+            preset: self.preset().name().to_owned(),
+            checks: checks.to_owned(),
+            status,
+            reason,
+            work: self.work(),
+            time: None,
+            rate: None,
+            accuracy: None,
+            time_trusted: None,
+            stages: Vec::new(),
+            compile_s: None,
+            verify_s: None,
+            device_bytes: None,
+        }
+    }
+}
+
+impl From<crate::kernel::Work> for Work {
+    fn from(work: crate::kernel::Work) -> Self {
+        let arithmetic = work.arithmetic.name().to_owned();
+        Work { flops: work.flops, bytes: work.bytes, arithmetic }
+    }
+}

@@ -1,0 +1,254 @@
+//! Pipelines as rows: verified stage by stage and end to end, timed whole and in stages.
+
+use std::time::Instant;
+
+use super::chain::{Chain, error};
+use super::measure_cell::Subject;
+use super::session::{CellError, PROBE_FLOPS, Session, Task, expected_s};
+use super::timing::Prepared;
+use super::verify::{Failure, Finding, Scope, summarise};
+use crate::accuracy::Metrics;
+use crate::gpu::{Checks, GpuError, Output, Program};
+use crate::inputs::Distribution;
+use crate::kernel::{Answer, Dtype, Preset, Shape};
+use crate::measure::stats;
+use crate::pipeline::Pipeline;
+use crate::pipelines::ALL;
+use crate::record::{self, Row, StageRecord};
+
+/// Reference operations that an f64 run of a whole chain may take in a timed cell; beyond it the
+/// f32 chain on the same device, each stage of which is verified, stands in for it.
+const END_TO_END_FLOPS: f64 = 5e7;
+/// Readings of each stage by itself, and the device time of one.
+const STAGE_READINGS: usize = 5;
+const STAGE_SPAN_S: f64 = 5e-3;
+
+/// A pipeline under one strategy, at one precision and shape.
+#[derive(Clone)]
+pub struct PipelineCell {
+    pub pipeline: &'static Pipeline,
+    pub strategy: &'static str,
+    pub dtype: Dtype,
+    pub shape: Shape,
+    pub preset: Preset,
+}
+
+/// Every pipeline of a preset.
+pub fn pipeline_cells(preset: Preset) -> Vec<PipelineCell> {
+    let mut cells = Vec::new();
+    for &pipeline in ALL {
+        for shape in (pipeline.shapes)(preset) {
+            for &strategy in pipeline.strategies {
+                cells.extend(pipeline.dtypes.iter().map(|&dtype| PipelineCell {
+                    pipeline,
+                    strategy,
+                    dtype,
+                    shape: shape.clone(),
+                    preset,
+                }));
+            }
+        }
+    }
+    cells
+}
+
+impl PipelineCell {
+    /// `pipeline_NAME`, which stands where a kernel's name does.
+    pub fn name(&self) -> String {
+        format!("pipeline_{}", self.pipeline.name)
+    }
+
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}/{}", self.name(), self.strategy, self.dtype.name(), self.shape)
+    }
+
+    /// The work of all stages, whichever strategies the device chooses for them.
+    pub fn work(&self) -> record::Work {
+        let stages = (self.pipeline.stages)(&self.shape, self.strategy, self.dtype);
+        let mut sum =
+            record::Work { arithmetic: Dtype::F32.name().to_owned(), ..Default::default() };
+        for stage in &stages {
+            let entry = crate::kernels::ALL.iter().find(|entry| entry.name == stage.kernel);
+            let kernel = entry.expect("a test walks every pipeline").kernel;
+            let work = kernel.work(&stage.shape, stage.dtype, &kernel.spec().variants[0]);
+            sum.flops += work.flops;
+            sum.bytes += work.bytes;
+        }
+        sum
+    }
+}
+
+/// A chain that ran once.
+struct Ran {
+    chain: Chain,
+    programs: Vec<Program>,
+    prepared: Prepared,
+    outputs: Vec<Vec<Output>>,
+}
+
+impl Ran {
+    /// What the last stage gave.
+    fn answer(&self) -> Vec<f64> {
+        let bytes = &self.outputs.last().expect("a pipeline has stages")[0].bytes;
+        Answer { buffer: &self.chain.answer(), bytes }.values()
+    }
+}
+
+impl Session {
+    pub(super) fn try_pipeline(
+        &mut self,
+        cell: &PipelineCell,
+        task: &Task,
+        row: &mut Row,
+        alive: &mut dyn FnMut(&'static str, f64),
+    ) -> Result<(), CellError> {
+        let chain = Chain::new(self, cell, cell.dtype)?;
+        let works: Vec<_> = chain.cells.iter().map(|cell| cell.work()).collect();
+        let ideal = |cell: &super::Cell| self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
+        let ideal_s = chain.cells.iter().map(ideal).sum();
+        self.affordable(ideal_s, task)?;
+        alive("compiling", 0.0);
+        let started = Instant::now();
+        let programs = chain.compile(self, self.checks())?;
+        row.compile_s = Some(started.elapsed().as_secs_f64());
+        alive("verifying", expected_s(ideal_s));
+        let ran = self.run_chain(chain, programs)?;
+        row.device_bytes = Some(ran.prepared.bytes());
+        let started = Instant::now();
+        let findings = self.judge_chain(cell, task, &ran, row)?;
+        row.verify_s = Some(started.elapsed().as_secs_f64());
+        row.stages = stage_records(&ran, &findings);
+        let Some(plan) = task.plan() else { return Ok(()) };
+        let Ran { chain, programs, prepared, outputs } = ran;
+        let subject = Subject {
+            prepared,
+            verified: outputs,
+            works,
+            copy: &|session: &Session, _: &Prepared| chain.allocate(session, &programs),
+            unchecked: &|session: &Session| session.unchecked_chain(cell),
+        };
+        self.time_subject(&subject, &plan, row, &mut || {
+            alive("timing", TIMING_SLACK * ideal_s);
+        })?;
+        self.time_stages(&subject.prepared, row)?;
+        Ok(())
+    }
+
+    fn run_chain(&self, chain: Chain, programs: Vec<Program>) -> Result<Ran, GpuError> {
+        let prepared = chain.allocate(self, &programs)?;
+        self.gpu.run(&prepared.0)?;
+        let read = |step: &crate::gpu::Step| self.gpu.read(&step.set);
+        let outputs = prepared.0.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Ran { chain, programs, prepared, outputs })
+    }
+
+    /// Stage by stage against the references, then end to end.
+    fn judge_chain(
+        &self,
+        cell: &PipelineCell,
+        task: &Task,
+        ran: &Ran,
+        row: &mut Row,
+    ) -> Result<Vec<Finding>, CellError> {
+        let flops = task.reference_flops();
+        let scope = Scope { distributions: vec![Distribution::Normal], flops, seed: self.seed };
+        let findings = ran.chain.examine(&scope, &ran.outputs);
+        let (mut accuracy, failure) = summarise(&findings, false);
+        if failure.is_none()
+            && let Some((metrics, against)) = self.end_to_end(cell, task, ran)?
+        {
+            accuracy.max_abs = metrics.max_abs;
+            accuracy.rmse = metrics.rmse;
+            accuracy.nmse = metrics.nmse;
+            accuracy.sqnr_db = metrics.sqnr_db;
+            accuracy.cosine = metrics.cosine;
+            accuracy.worst_index = metrics.worst_index as u64;
+            accuracy.against = Some(against.to_owned());
+        }
+        row.accuracy = Some(accuracy);
+        failure.map_or(Ok(findings), |failure: Failure| Err(failure.into()))
+    }
+
+    /// The error of the whole chain, and against what. `None` for an f32 chain that is too large
+    /// for the reference: nothing on this device is more exact.
+    fn end_to_end(
+        &self,
+        cell: &PipelineCell,
+        task: &Task,
+        ran: &Ran,
+    ) -> Result<Option<(Metrics, &'static str)>, CellError> {
+        let chain = Chain::new(self, cell, Dtype::F32)?;
+        let limit = task.reference_flops().max(END_TO_END_FLOPS);
+        if chain.flops() <= limit {
+            let metrics = error(&ran.answer(), &chain.exact());
+            return Ok(Some((metrics, "f64 end to end")));
+        }
+        if cell.dtype == Dtype::F32 {
+            return Ok(None);
+        }
+        let programs = chain.compile(self, self.checks())?;
+        let full = self.run_chain(chain, programs)?;
+        let metrics = error(&ran.answer(), &full.answer());
+        Ok(Some((metrics, "f32 on this device, end to end")))
+    }
+
+    /// The chain without run-time checks, its answers held to the references too.
+    fn unchecked_chain(&self, cell: &PipelineCell) -> Result<Prepared, CellError> {
+        let chain = Chain::new(self, cell, cell.dtype)?;
+        let programs = chain.compile(self, Checks::Trusted)?;
+        let ran = self.run_chain(chain, programs)?;
+        let distributions = vec![Distribution::Normal];
+        let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
+        let (_, failure) = summarise(&ran.chain.examine(&scope, &ran.outputs), false);
+        failure.map_or(Ok(ran.prepared), |failure| Err(failure.into()))
+    }
+
+    /// Each stage by itself, its inputs in cache like those of the whole.
+    fn time_stages(&self, prepared: &Prepared, row: &mut Row) -> Result<(), GpuError> {
+        let mut medians = Vec::new();
+        for step in prepared.0.chunks(1) {
+            let time = |batch: u32| -> Result<f64, GpuError> {
+                let reading = self.clocks.time(&self.gpu, step, batch)?;
+                let device_s = reading.device_s.filter(|&s| s > 0.0);
+                Ok(device_s.unwrap_or(reading.wall_s) / f64::from(batch))
+            };
+            time(1)?;
+            let batch = (STAGE_SPAN_S / time(1)?.max(1e-9)).ceil().clamp(1.0, 1000.0) as u32;
+            let readings: Vec<f64> =
+                (0..STAGE_READINGS).map(|_| time(batch)).collect::<Result<_, _>>()?;
+            medians.push(stats::median(&readings));
+        }
+        let sum: f64 = medians.iter().sum();
+        for (stage, median) in row.stages.iter_mut().zip(medians) {
+            (stage.median, stage.share) = (Some(median), Some(median / sum));
+        }
+        if let Some(time) = &mut row.time
+            && (time.median - sum).abs() > BETWEEN_STAGES * time.median
+        {
+            let (whole, apart) = (1e3 * time.median, 1e3 * sum);
+            time.notes.push(format!("whole {whole:.3} ms, its stages one by one {apart:.3} ms"));
+        }
+        Ok(())
+    }
+}
+
+/// A timed chain is given this many times its ideal time before it counts as hung.
+const TIMING_SLACK: f64 = 600.0;
+/// A gap between a pipeline and the sum of its stages that is worth a note.
+const BETWEEN_STAGES: f64 = 0.05;
+
+fn stage_records(ran: &Ran, findings: &[Finding]) -> Vec<StageRecord> {
+    let stages = ran.chain.stages.iter().zip(&ran.chain.cells);
+    stages
+        .zip(ran.prepared.0.iter().zip(findings))
+        .map(|((stage, cell), (step, finding))| StageRecord {
+            name: stage.name.clone(),
+            id: cell.id(),
+            work: cell.work().into(),
+            median: None,
+            share: None,
+            device_bytes: step.set.bytes,
+            worst_over_bound: finding.worst_over_bound(),
+        })
+        .collect()
+}
