@@ -1,24 +1,26 @@
 //! Every shader, without a GPU: it compiles at every precision and for every strategy, each back
 //! end accepts it, and its interface is the one its Rust partner describes.
 
+mod backends;
+#[path = "../common/mod.rs"]
 mod common;
+mod directx;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use common::kernels;
+use backends::{Hlsl, has_spirv_val, spirv_val, translate};
+use common::{kernels, skipped};
+use directx::DirectX;
 use fusebench::inputs::{Distribution, Generator};
 use fusebench::kernel::Entry;
 use fusebench::kernel::{Dtype, Elem, Kernel, Preset, Shape};
 use fusebench::kernels::ALL;
 use fusebench::shader;
-use naga::back::{hlsl, msl, pipeline_constants, spv};
 use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
-use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
 type Check = Result<(), String>;
 
@@ -73,33 +75,6 @@ fn pipelines(kernel: &dyn Kernel, dtype: Dtype, storage: Elem) -> Vec<Pipeline> 
     found
 }
 
-/// SPIR-V, HLSL and MSL of one pipeline; the SPIR-V is returned.
-fn translate(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Result<Vec<u32>, String> {
-    let entry = (ShaderStage::Compute, pipeline.entry.to_owned());
-    let constants =
-        pipeline.constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
-    let (module, info) =
-        pipeline_constants::process_overrides(module, info, Some((entry.0, &entry.1)), &constants)
-            .map_err(|error| format!("overrides: {error}"))?;
-
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
-    let hlsl_entry = hlsl::PipelineOptions { entry_point: Some(entry.clone()) };
-    let mut text = String::new();
-    hlsl::Writer::new(&mut text, &options, &hlsl_entry)
-        .write(&module, &info, None)
-        .map_err(|error| format!("HLSL: {error}"))?;
-
-    let options = msl::Options { lang_version: (2, 4), ..Default::default() };
-    let msl_entry = msl::PipelineOptions { entry_point: Some(entry.clone()), ..Default::default() };
-    msl::write_string(&module, &info, &options, &msl_entry)
-        .map_err(|error| format!("MSL: {error}"))?;
-
-    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
-    let spv_entry = spv::PipelineOptions { shader_stage: entry.0, entry_point: entry.1 };
-    spv::write_vec(&module, &info, &options, Some(&spv_entry))
-        .map_err(|error| format!("SPIR-V: {error}"))
-}
-
 /// An entry point writes only what its launch provides, and something of it.
 fn check_writes(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Check {
     let index = module.entry_points.iter().position(|entry| entry.name == pipeline.entry);
@@ -117,28 +92,6 @@ fn check_writes(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Chec
         return Ok(());
     }
     Err(format!("writes {names:?}, given {:?}", pipeline.writable))
-}
-
-/// Whether `spirv-val` of Debian's spirv-tools is installed.
-fn has_spirv_val() -> bool {
-    Command::new("spirv-val").arg("--version").output().is_ok()
-}
-
-/// What `spirv-val` says about one module.
-fn spirv_val(words: &[u32]) -> Check {
-    let mut child = Command::new("spirv-val")
-        .args(["--target-env", "vulkan1.3", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    // The validator may stop reading at the first error: its verdict is what counts.
-    let _ = child.stdin.take().expect("a piped stdin").write_all(&bytes);
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    if output.status.success() { Ok(()) } else { Err(format!("spirv-val: {text}")) }
 }
 
 /// What no file may contain, and its size.
@@ -265,16 +218,21 @@ fn for_each_kernel(check: impl Fn(&Entry, Dtype, Elem) -> Check) {
 fn every_pipeline_compiles_for_every_back_end() {
     let validate = has_spirv_val();
     assert!(validate || env::var_os("CI").is_none(), "spirv-val is not installed");
+    let directx = DirectX::find();
+    assert!(directx.is_some() || env::var_os("CI").is_none(), "run scripts/oracles: no DXC");
     let count = std::cell::Cell::new(0);
     for_each_kernel(|entry, dtype, storage| {
         let (module, info) = compile(&shader::source(entry.wgsl, storage))?;
         for pipeline in pipelines(entry.kernel, dtype, storage) {
             let of = |error| format!("{pipeline:?}: {error}");
-            let words = translate(&module, &info, &pipeline).map_err(of)?;
+            let translation = translate(&module, &info, &pipeline).map_err(of)?;
             check_writes(&module, &info, &pipeline).map_err(of)?;
             count.set(count.get() + 1);
             if validate {
-                spirv_val(&words).map_err(of)?;
+                spirv_val(&translation.spirv).map_err(of)?;
+            }
+            if let Some(directx) = &directx {
+                directx.compile(&translation.hlsl).map_err(of)?;
             }
         }
         Ok(())
@@ -282,6 +240,9 @@ fn every_pipeline_compiles_for_every_back_end() {
     assert!(count.get() >= kernels().count(), "only {} pipelines", count.get());
     if !validate {
         println!("skipped: spirv-val is not installed, {} modules not validated", count.get());
+    }
+    if directx.is_none() {
+        skipped("every_pipeline_compiles_for_every_back_end", "DXC absent, run scripts/oracles");
     }
 }
 
@@ -361,9 +322,23 @@ fn a_corrupted_module_fails_spirv_val() {
     let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
     let constants = vec![("WG", 8.0)];
     let pipeline = Pipeline { entry: "thread", constants, writable: vec![] };
-    let words = translate(&module, &info, &pipeline).expect("valid");
+    let words = translate(&module, &info, &pipeline).expect("valid").spirv;
     assert_eq!(spirv_val(&words), Ok(()));
     assert!(spirv_val(&words[..words.len() - 1]).is_err(), "OpFunctionEnd is missing");
+}
+
+#[test]
+fn dxc_refuses_what_is_no_hlsl() {
+    let Some(directx) = DirectX::find() else {
+        assert!(env::var_os("CI").is_none(), "run scripts/oracles: no DXC");
+        skipped("dxc_refuses_what_is_no_hlsl", "DXC absent, run scripts/oracles");
+        return;
+    };
+    let hlsl = |text: &str| Hlsl { text: text.to_owned(), entry: "main".to_owned() };
+    let right = "[numthreads(1, 1, 1)] void main(uint3 id : SV_DispatchThreadID) {}";
+    assert_eq!(directx.compile(&hlsl(right)), Ok(()));
+    let wrong = directx.compile(&hlsl(&right.replace("{}", "{ return 1 }")));
+    assert!(wrong.is_err_and(|why| why.contains("error")));
 }
 
 #[test]
