@@ -39,6 +39,15 @@ pub mod project {
     pub mod linear;
 }
 
+pub mod relate {
+    pub mod contrastive_loss;
+    pub mod cosine_similarity;
+    mod features;
+    mod lse;
+    pub mod sigmoid_contrastive_loss;
+    pub mod top_k;
+}
+
 /// Every kernel, by family and name.
 #[rustfmt::skip]
 pub const ALL: &[Entry] = &[
@@ -143,5 +152,29 @@ pub const ALL: &[Entry] = &[
         name: "linear",
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "contrastive_loss",
+        kernel: relate::contrastive_loss::KERNEL,
+        wgsl: include_str!("../../kernels/relate/contrastive_loss.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "cosine_similarity",
+        kernel: relate::cosine_similarity::KERNEL,
+        wgsl: include_str!("../../kernels/relate/cosine_similarity.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "sigmoid_contrastive_loss",
+        kernel: relate::sigmoid_contrastive_loss::KERNEL,
+        wgsl: include_str!("../../kernels/relate/sigmoid_contrastive_loss.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "top_k",
+        kernel: relate::top_k::KERNEL,
+        wgsl: include_str!("../../kernels/relate/top_k.wgsl"),
     },
 ];
