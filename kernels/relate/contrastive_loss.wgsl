@@ -3,8 +3,8 @@
 // a and b[batch, d], present[batch] -> row_lse and col_lse[batch], loss[1], all f32. An absent
 // pair leaves the rows and columns of all others; its own are LOWEST, the LSE of nothing.
 //
-// `logits` stores L; `fused` streams one side past four rows of the other for each invocation;
-// `tiled` keeps a tile of L in registers and stores an LSE for each of its rows and columns.
+// `logits` stores L; `fused` streams 64 rows of one side past four of the other for each
+// invocation, `tiled` keeps a tile of 64 by 64 in registers, and both store an LSE for each 64.
 
 struct Params { batch: u32, d: u32, scale: f32 }
 
@@ -22,10 +22,9 @@ struct Params { batch: u32, d: u32, scale: f32 }
 
 override WG: u32 = 64u;
 override SIDE: u32 = 0u; // whose LSE: 0 the rows of L, 1 its columns
-override TILED: u32 = 0u; // what work holds: 0 logits, 1 an LSE for each tile
+override TILED: u32 = 0u; // what work holds: 0 logits, 1 the LSE of every 64
 alias Block = mat4x4<f32>;
 const LOWEST: f32 = -3.0e38;
-
 fn live(i: u32) -> bool { return i < params.batch && present[min(i, params.batch - 1u)] != 0u; }
 fn tile_count() -> u32 { return (params.batch + 63u) / 64u; }
 fn kept(i: u32) -> bool { return TILED == 1u || live(i); }
@@ -39,8 +38,9 @@ fn quad(side: u32, row: u32, q: u32) -> vec4<f32> {
         return vec4<f32>(element(side, at), element(side, at + 1u),
             element(side, at + 2u), element(side, at + 3u));
     }
-    var v = vec4<f32>();
-    for (var i = 0u; i < params.d % 4u; i++) { v[i] = element(side, at + i); }
+    var v = vec4<f32>(element(side, at), 0.0, 0.0, 0.0);
+    if (params.d % 4u > 1u) { v.y = element(side, at + 1u); }
+    if (params.d % 4u > 2u) { v.z = element(side, at + 2u); }
     return v;
 }
 
@@ -60,7 +60,6 @@ fn add_products(acc: ptr<function, Block>, u: Block, v: Block) {
 
 // Stores the LSE of a row and L_ii, or the LSE of a column.
 fn finish(i: u32, value: f32) {
-    if (i >= params.batch) { return; }
     let lse = select(LOWEST, value, live(i));
     if (SIDE == 1u) { col_lse[i] = lse; return; }
     row_lse[i] = lse;
@@ -84,14 +83,17 @@ fn stream(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     let own = wid.x * 4u * WG + lane;
     var peak = vec4<f32>(LOWEST);
     var total = vec4<f32>();
-    for (var first = 0u; first < params.batch; first += 4u) {
+    for (var first = 64u * wid.y; first < min(64u * wid.y + 64u, params.batch); first += 4u) {
         var l = logits_of(first, own);
         let old = peak;
         for (var i = 0u; i < 4u; i++) { if (live(first + i)) { peak = max(peak, l[i]); } }
         total *= select(vec4<f32>(1.0), exp(old - peak), peak > old);
         for (var i = 0u; i < 4u; i++) { if (live(first + i)) { total += exp(l[i] - peak); } }
     }
-    for (var i = 0u; i < 4u; i++) { finish(own + i * WG, lse_of(peak[i], total[i])); }
+    let base = (SIDE * tile_count() + wid.y) * params.batch;
+    for (var i = 0u; i < 4u; i++) {
+        if (own + i * WG < params.batch) { work[base + own + i * WG] = lse_of(peak[i], total[i]); }
+    }
 }
 
 // With SIDE 1: four rows of a, four columns WG apart.
@@ -127,7 +129,6 @@ var<workgroup> tile: array<vec4<f32>, 640>;
 var<workgroup> shares: array<vec2<f32>, 256>;
 
 fn block(i: u32) -> Block { return Block(tile[i], tile[i + 80u], tile[i + 160u], tile[i + 240u]); }
-
 fn live4(i: u32) -> vec4<bool> {
     return vec4<bool>(live(i), live(i + 16u), live(i + 32u), live(i + 48u));
 }

@@ -3,8 +3,8 @@
 // on the diagonal and -1 elsewhere. a and b[batch, d] -> rows[batch], the sums over j, and loss[1],
 // both f32.
 //
-// `stream` passes the rows of b by four rows of a for each invocation; `tiles` adds up 64 by 64
-// logits at a time in registers and reads vec4, so that d % 4 = 0. Neither stores logits.
+// `stream` passes 64 rows of b by four rows of a for each invocation; `tiles` has 64 by 64 logits
+// in registers and reads vec4, so that d % 4 = 0. Both store the sum of every 64, not the logits.
 
 struct Params { batch: u32, d: u32, scale: f32, bias: f32 }
 
@@ -15,7 +15,7 @@ struct Params { batch: u32, d: u32, scale: f32, bias: f32 }
 @group(0) @binding(2) var<storage, read> b4: array<T4>;
 @group(0) @binding(3) var<storage, read_write> rows: array<f32>;
 @group(0) @binding(4) var<storage, read_write> loss: array<f32>;
-// The sums of each row in each tile.
+// The sums of each row over every 64.
 @group(0) @binding(5) var<storage, read_write> work: array<f32>;
 
 override WG: u32 = 64u;
@@ -47,8 +47,9 @@ fn quad_a(row: u32, q: u32) -> vec4<f32> {
     if (4u * q + 4u <= params.d) {
         return vec4<f32>(f32(a[at]), f32(a[at + 1u]), f32(a[at + 2u]), f32(a[at + 3u]));
     }
-    var v = vec4<f32>();
-    for (var i = 0u; i < params.d % 4u; i++) { v[i] = f32(a[at + i]); }
+    var v = vec4<f32>(f32(a[at]), 0.0, 0.0, 0.0);
+    if (params.d % 4u > 1u) { v.y = f32(a[at + 1u]); }
+    if (params.d % 4u > 2u) { v.z = f32(a[at + 2u]); }
     return v;
 }
 
@@ -57,8 +58,9 @@ fn quad_b(row: u32, q: u32) -> vec4<f32> {
     if (4u * q + 4u <= params.d) {
         return vec4<f32>(f32(b[at]), f32(b[at + 1u]), f32(b[at + 2u]), f32(b[at + 3u]));
     }
-    var v = vec4<f32>();
-    for (var i = 0u; i < params.d % 4u; i++) { v[i] = f32(b[at + i]); }
+    var v = vec4<f32>(f32(b[at]), 0.0, 0.0, 0.0);
+    if (params.d % 4u > 1u) { v.y = f32(b[at + 1u]); }
+    if (params.d % 4u > 2u) { v.z = f32(b[at + 2u]); }
     return v;
 }
 
@@ -76,7 +78,7 @@ fn add_products(acc: ptr<function, Block>, u: Block, v: Block) {
 fn stream(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = wid.x * 4u * WG + lane;
     var sum = Block();
-    for (var j = 0u; j < params.batch; j += 4u) {
+    for (var j = 64u * wid.y; j < min(64u * wid.y + 64u, params.batch); j += 4u) {
         var dots = Block();
         for (var q = 0u; q < (params.d + 3u) / 4u; q++) {
             add_products(&dots,
@@ -91,7 +93,8 @@ fn stream(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     }
     for (var i = 0u; i < 4u; i++) {
         let at = row + i * WG;
-        if (at < params.batch) { rows[at] = (sum[i].x + sum[i].y) + (sum[i].z + sum[i].w); }
+        let total = (sum[i].x + sum[i].y) + (sum[i].z + sum[i].w);
+        if (at < params.batch) { work[wid.y * params.batch + at] = total; }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Normalisations on whole arrays.
 
-use fusebench::inputs::Inputs;
-use fusebench::kernel::Problem;
+use fusebench::inputs::{Distribution, Generator, Inputs, Tensor};
+use fusebench::kernel::{Dtype, Elem, Preset, Problem};
+use fusebench::kernels::ALL;
+use fusebench::reference::Rows;
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3, s};
 
 use super::{float, probabilities};
@@ -115,4 +117,30 @@ fn softmax(inputs: &Inputs) -> Array2<f64> {
         y.slice_mut(valid).assign(&probabilities(&x.slice(valid).to_owned()));
     }
     y
+}
+
+/// The result of a kernel over columns on its last smoke shape, with every element put through
+/// `change`.
+fn of_columns(name: &str, change: impl Fn(f32) -> f32) -> Array2<f64> {
+    let entry = ALL.iter().find(|entry| entry.name == name).expect("a kernel");
+    let shape = &entry.kernel.shapes(Preset::Smoke).pop().expect("a shape");
+    let variant = &entry.kernel.spec().variants[0];
+    let generator = Generator::new(Dtype::F32, variant, Distribution::Integers, 3);
+    let drawn = entry.kernel.inputs(shape, &generator);
+    let x = drawn.float::<Ix3>("x").mapv(change);
+    let mut tensors = drawn.tensors.clone();
+    tensors[0] = Tensor::floats("x", Elem::F32, x.shape(), x.iter().copied().collect());
+    let inputs = &Inputs::new(drawn.params.clone(), tensors);
+    let problem = Problem { shape, dtype: Dtype::F32, variant, inputs, device: &[] };
+    entry.kernel.reference(&problem, &Rows::All).swap_remove(0)
+}
+
+#[test]
+fn scaled_and_shifted_columns_give_the_same_scores_and_squared_ones_do_not() {
+    for name in ["standardize", "min_max_scale"] {
+        let plain = of_columns(name, |x| x);
+        let far = |other: &Array2<f64>| (&plain - other).iter().any(|gap| gap.abs() > 1e-12);
+        assert!(!far(&of_columns(name, |x| 4.0 * x + 64.0)), "{name}");
+        assert!(far(&of_columns(name, |x| x * x)), "{name}");
+    }
 }

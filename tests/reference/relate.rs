@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 
-use fusebench::inputs::Inputs;
-use fusebench::kernel::Problem;
+use fusebench::inputs::{Distribution, Generator, Inputs, Tensor};
+use fusebench::kernel::{Dtype, Elem, Entry, Preset, Problem};
+use fusebench::kernels::ALL;
+use fusebench::reference::Rows;
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
 
 use super::float;
@@ -90,4 +92,48 @@ fn top_k(problem: &Problem) -> Vec<ArrayD<f64>> {
         }
     }
     vec![values.into_dyn(), indices.into_dyn()]
+}
+
+/// Both losses, on the largest smoke shape with all pairs present, of `a` and `b` after `change`.
+fn losses(change: impl Fn(Array2<f32>, Array2<f32>) -> [Array2<f32>; 2]) -> Vec<f64> {
+    let is_loss = |entry: &&Entry| entry.name.ends_with("contrastive_loss");
+    let of = |entry: &Entry| {
+        let shape = entry.kernel.shapes(Preset::Smoke).into_iter().find(|s| s["b"] == 130);
+        let shape = shape.expect("130 pairs");
+        let variant = &entry.kernel.spec().variants[0];
+        let generator = Generator::new(Dtype::F32, variant, Distribution::Normal, 3);
+        let drawn = entry.kernel.inputs(&shape, &generator);
+        let side = |name| drawn.float::<Ix2>(name).to_owned();
+        let changed = change(side("a"), side("b"));
+        let mut tensors: Vec<Tensor> = ["a", "b"]
+            .into_iter()
+            .zip(&changed)
+            .map(|(name, x)| {
+                let values = x.iter().copied().collect();
+                Tensor::floats(name, Elem::F32, x.shape(), values)
+            })
+            .collect();
+        tensors.extend(drawn.tensors.iter().filter(|tensor| tensor.name == "present").cloned());
+        let inputs = Inputs::new(drawn.params.clone(), tensors);
+        let (dtype, shape) = (Dtype::F32, &shape);
+        let problem = Problem { shape, dtype, variant, inputs: &inputs, device: &[] };
+        let outputs = entry.kernel.reference(&problem, &Rows::All);
+        outputs.last().expect("a loss")[[0, 0]]
+    };
+    ALL.iter().filter(is_loss).map(of).collect()
+}
+
+fn differ(one: &[f64], other: &[f64]) -> bool {
+    assert_eq!((one.len(), other.len()), (2, 2));
+    one.iter().zip(other).any(|(a, b)| (a - b).abs() > 1e-12 * a.abs())
+}
+
+#[test]
+fn losses_depend_on_which_rows_are_pairs_and_not_on_their_order_or_sides() {
+    let plain = losses(|a, b| [a, b]);
+    assert!(!differ(&plain, &losses(|a, b| [b, a])), "sides swapped");
+    let order: Vec<usize> = (0..130).map(|i| i * 37 % 130).collect();
+    let both = losses(|a, b| [a.select(Axis(0), &order), b.select(Axis(0), &order)]);
+    assert!(!differ(&plain, &both), "pairs in another order");
+    assert!(differ(&plain, &losses(|a, b| [a.select(Axis(0), &order), b])), "other pairs");
 }

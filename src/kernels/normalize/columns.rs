@@ -4,16 +4,24 @@
 use rayon::prelude::*;
 
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Launch, Preset, Shape, Suits, Variant, Work, spill,
-};
+use crate::kernel::{Buffer, Dispatch, Dtype, Elem, Launch, Preset, Shape, Variant, Work, spill};
 use crate::reference::Rows;
+
+/// Mesa's llvmpipe ends every loop once an invocation has made 65,535 trips in all, and a column is
+/// passed over three times.
+const MAX_COLUMN: usize = 16_384;
 
 /// One invocation a column, or blocks of rows of a column that are merged.
 pub const VARIANTS: &[Variant] = &[
-    // Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("column", &[("WG", 8.0)]),
-    Variant { suits: Suits::Gpu, ..Variant::new("split", &[("WG", 64.0), ("ROWS", 64.0)]) },
+    Variant {
+        refuses: |shape| {
+            (shape["r"] > MAX_COLUMN)
+                .then(|| format!("{} rows, one invocation takes {MAX_COLUMN}", shape["r"]))
+        },
+        // Eight invocations fill one vector unit of a CPU adapter.
+        ..Variant::new("column", &[("WG", 8.0), ("ROWS", 64.0)])
+    },
+    Variant::new("split", &[("WG", 64.0), ("ROWS", 64.0)]),
 ];
 
 /// Numbers of unlike size, constants, and numbers so small that squares or differences vanish.

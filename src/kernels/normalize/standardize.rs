@@ -34,8 +34,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("length ignored", "min(len[batch], params.rows)", "params.rows"),
     Mutant::new(
         "last row of a block dropped",
-        "row < last; row++) { total",
-        "row + 1u < last; row++) { total",
+        "min(start + ROWS, last); row++) {\n            part",
+        "min(start + ROWS - 1u, last); row++) {\n            part",
     ),
     Mutant::new(
         "distance of the block means left out",
@@ -101,11 +101,17 @@ struct Moment<S> {
 }
 
 impl<S: Scalar> Moment<S> {
-    fn of(shifted: &[S]) -> Self {
+    /// Summed in blocks of so many, then over the blocks.
+    fn of(shifted: &[S], block: usize) -> Self {
+        let sum = |terms: &[S]| {
+            let parts = terms.chunks(block).map(|part| S::sum(part.iter().copied(), part.len()));
+            S::sum(parts, terms.len().div_ceil(block))
+        };
         let count = shifted.len();
-        let mean = S::sum(shifted.iter().copied(), count) / S::exact(count as f64);
+        let mean = sum(shifted) / S::exact(count as f64);
         let centred = shifted.iter().map(|&x| x - mean);
-        Moment { count, mean, squares: S::sum(centred.map(|c| c * c), count) }
+        let squares = sum(&centred.map(|c| c * c).collect::<Vec<_>>());
+        Moment { count, mean, squares }
     }
 
     fn merged(self, part: Self) -> Self {
@@ -134,15 +140,21 @@ enum Spread<S> {
     Unclear,
 }
 
-fn column<S: Scalar>(values: &[S], block: usize) -> Column<S> {
+fn column<S: Scalar>(values: &[S], variant: &Variant) -> Column<S> {
     let none = Column { shift: S::zero(), mean: S::zero(), spread: Spread::None };
     if values.len() < 2 {
         return none;
     }
     let shift = values[0];
     let shifted: Vec<S> = values.iter().map(|&x| x - shift).collect();
-    let moment = shifted.chunks(block).map(Moment::of).reduce(Moment::merged);
-    let Some(moment) = moment else { return none };
+    let block = variant.constant("ROWS");
+    let moment = match variant.name {
+        "split" => {
+            let moments = shifted.chunks(block).map(|part| Moment::of(part, block));
+            moments.reduce(Moment::merged).expect("two rows")
+        }
+        _ => Moment::of(&shifted, block),
+    };
     let variance = moment.squares / S::exact(moment.count as f64);
     let spread = match variance.order(S::exact(f64::from(columns::SMALLEST))) {
         Some(Ordering::Less) => Spread::None,
@@ -157,14 +169,10 @@ fn standardize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let x = problem.inputs.float::<Ix3>("x");
     let len = problem.inputs.words("len");
     let exact = |value: f32| S::exact(f64::from(value));
-    let block = match problem.variant.name {
-        "split" => problem.variant.constant("ROWS"),
-        _ => r.max(1),
-    };
     let all = columns::by_column(rows, problem.shape, |batch, feature| {
         let valid = x.slice(s![batch, ..len[batch] as usize, feature]);
         let values: Vec<S> = valid.iter().map(|&x| exact(x)).collect();
-        column(&values, block)
+        column(&values, problem.variant)
     });
     vec![by_rows(rows, b * r, f, |row, mut y| {
         let (batch, local) = (row / r, row % r);

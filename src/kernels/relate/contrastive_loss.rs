@@ -49,8 +49,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("absent pairs counted", "present[min(i, params.batch - 1u)] != 0u", "true"),
     Mutant::new(
         "last row dropped",
-        "first < params.batch; first += 4u",
-        "first + 4u < params.batch; first += 4u",
+        "params.batch); first += 4u",
+        "params.batch - 1u); first += 4u",
     ),
     Mutant::new("remainder of a row dropped", "return v;", "return vec4<f32>();"),
     Mutant::new(
@@ -128,19 +128,22 @@ impl Kernel for ContrastiveLoss {
             Dispatch { grid: [groups(4 * lanes), groups(4), 1], ..side("logits", 1, 0, 0) };
         let tiles = Dispatch { grid: [groups(TILE), groups(TILE), 1], ..side("tiles", 0, 1, 0) };
         let gather = |tiled| [0, 1].map(|s| side("gather", s, tiled, groups(lanes)));
-        let stream = [0, 1].map(|s| side("stream", s, 0, groups(4 * lanes)));
+        let stream = [0, 1].map(|s| Dispatch {
+            grid: [groups(4 * lanes), groups(TILE), 1],
+            ..side("stream", s, 1, 0)
+        });
         let of = |name, elements| Buffer::new(name, Elem::F32, elements, 1);
         let mut scratch = vec![of("diagonal", b)];
         let mut dispatches = match variant.name {
             "logits" => {
                 scratch.push(of("work", b * b));
-                vec![vec![logits], gather(0).into()].concat()
+                [vec![logits], gather(0).into()].concat()
             }
-            "tiled" => {
+            name => {
                 scratch.push(of("work", 2 * b.div_ceil(TILE) * b));
-                vec![vec![tiles], gather(1).into()].concat()
+                let parts = if name == "tiled" { vec![tiles] } else { stream.into() };
+                [parts, gather(1).into()].concat()
             }
-            _ => stream.into(),
         };
         dispatches.push(Dispatch { entry: "mean", grid: [1, 1, 1], constants: Vec::new() });
         Launch {
@@ -184,7 +187,7 @@ fn presence(shape: &Shape) -> Vec<u32> {
 /// In which parts the strategy takes the log-sum-exp of a row.
 fn parts(variant: &Variant) -> Parts {
     match variant.name {
-        "fused" => Parts::Running(4),
+        "fused" => Parts::Runs { length: TILE, block: 4 },
         "tiled" => Parts::Tiles { width: TILE, lanes: 16 },
         _ => Parts::Whole,
     }

@@ -7,8 +7,9 @@ use crate::accuracy::Scalar;
 pub enum Parts {
     /// One maximum, then one sum.
     Whole,
-    /// A maximum that grows from block to block of so many, and a sum rescaled whenever it does.
-    Running(usize),
+    /// One for each run of `length`, whose maximum grows from block to block and whose sum is
+    /// rescaled whenever it does, then one of those.
+    Runs { length: usize, block: usize },
     /// One for each tile of `width`, whose `lanes` add what lies `lanes` apart, then one of those.
     Tiles { width: usize, lanes: usize },
 }
@@ -20,7 +21,11 @@ pub fn log_sum_exp<S: Scalar>(x: &[Option<S>], parts: Parts) -> S {
             let known: Vec<S> = x.iter().copied().flatten().collect();
             share(&known).expect("one element").log()
         }
-        Parts::Running(block) => x.chunks(block).fold(None, absorb).expect("one element").log(),
+        Parts::Runs { length, block } => {
+            let of_run = |run: &[Option<S>]| run.chunks(block).fold(None, absorb).map(Share::log);
+            let runs: Vec<S> = x.chunks(length).filter_map(of_run).collect();
+            share(&runs).expect("one element").log()
+        }
         Parts::Tiles { width, lanes } => {
             let tiles: Vec<S> = x.chunks(width).filter_map(|tile| of_tile(tile, lanes)).collect();
             share(&tiles).expect("one element").log()
@@ -78,7 +83,11 @@ mod tests {
         let x: Vec<Option<f64>> =
             (0..150).map(|i| (i % 7 != 0).then(|| f64::from(i * 37 % 101) - 40.0)).collect();
         let exact = x.iter().flatten().map(|x| x.exp()).sum::<f64>().ln();
-        for parts in [Parts::Whole, Parts::Running(4), Parts::Tiles { width: 64, lanes: 16 }] {
+        for parts in [
+            Parts::Whole,
+            Parts::Runs { length: 64, block: 4 },
+            Parts::Tiles { width: 64, lanes: 16 },
+        ] {
             let got = log_sum_exp(&x, parts);
             assert!((got - exact).abs() < 1e-12, "{got} instead of {exact}");
         }
@@ -87,7 +96,9 @@ mod tests {
     #[test]
     fn large_elements_do_not_overflow() {
         let x = [Some(1e5), Some(1e5), None];
-        for parts in [Parts::Whole, Parts::Running(1), Parts::Tiles { width: 2, lanes: 2 }] {
+        for parts in
+            [Parts::Whole, Parts::Runs { length: 2, block: 1 }, Parts::Tiles { width: 2, lanes: 2 }]
+        {
             assert_eq!(log_sum_exp::<f64>(&x, parts), 1e5 + 2_f64.ln());
         }
     }

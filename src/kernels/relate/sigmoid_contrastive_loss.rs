@@ -94,14 +94,12 @@ impl Kernel for SigmoidContrastiveLoss {
         let lanes = variant.constant("WG");
         let run = |entry, x, y| Dispatch { entry, grid: [x, y, 1], constants: Vec::new() };
         let of = |name, elements| Buffer::new(name, Elem::F32, elements, 1);
-        let (scratch, mut dispatches) = match variant.name {
-            "stream" => (Vec::new(), vec![run("stream", groups(4 * lanes), 1)]),
-            _ => (
-                vec![of("work", b.div_ceil(TILE) * b)],
-                vec![run("tiles", groups(TILE), groups(TILE)), run("gather", groups(lanes), 1)],
-            ),
+        let scratch = vec![of("work", b.div_ceil(TILE) * b)];
+        let first = match variant.name {
+            "stream" => run("stream", groups(4 * lanes), groups(TILE)),
+            _ => run("tiles", groups(TILE), groups(TILE)),
         };
-        dispatches.push(run("mean", 1, 1));
+        let dispatches = vec![first, run("gather", groups(lanes), 1), run("mean", 1, 1)];
         Launch { outputs: vec![of("rows", b), of("loss", 1)], scratch, dispatches }
     }
 
@@ -145,10 +143,8 @@ fn softplus<S: Scalar>(x: S) -> S {
 
 /// Most additions a loss passes through on its way into the sum of its row.
 fn depth(b: usize, variant: &Variant) -> usize {
-    match variant.name {
-        "stream" => b,
-        _ => COLUMNS + TILE / COLUMNS + b.div_ceil(TILE),
-    }
+    let in_tile = if variant.name == "stream" { TILE } else { COLUMNS + TILE / COLUMNS };
+    in_tile + b.div_ceil(TILE)
 }
 
 fn sigmoid_contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
