@@ -14,10 +14,17 @@ pub mod fuse {
 }
 
 pub mod normalize {
+    pub mod add_layer_norm;
+    pub mod batch_norm;
+    mod columns;
+    pub mod group_norm;
+    pub mod l2_normalize;
     pub mod layer_norm;
+    pub mod min_max_scale;
     pub mod rms_norm;
     mod rows;
     pub mod softmax;
+    pub mod standardize;
 }
 
 pub mod probe {
@@ -34,6 +41,15 @@ pub mod probe {
 
 pub mod project {
     pub mod linear;
+}
+
+pub mod relate {
+    pub mod contrastive_loss;
+    pub mod cosine_similarity;
+    mod features;
+    mod lse;
+    pub mod sigmoid_contrastive_loss;
+    pub mod top_k;
 }
 
 /// Every kernel, by family and name.
@@ -59,9 +75,39 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "normalize",
+        name: "add_layer_norm",
+        kernel: normalize::add_layer_norm::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/add_layer_norm.wgsl"),
+    },
+    Entry {
+        family: "normalize",
+        name: "batch_norm",
+        kernel: normalize::batch_norm::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/batch_norm.wgsl"),
+    },
+    Entry {
+        family: "normalize",
+        name: "group_norm",
+        kernel: normalize::group_norm::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/group_norm.wgsl"),
+    },
+    Entry {
+        family: "normalize",
+        name: "l2_normalize",
+        kernel: normalize::l2_normalize::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/l2_normalize.wgsl"),
+    },
+    Entry {
+        family: "normalize",
         name: "layer_norm",
         kernel: normalize::layer_norm::KERNEL,
         wgsl: include_str!("../../kernels/normalize/layer_norm.wgsl"),
+    },
+    Entry {
+        family: "normalize",
+        name: "min_max_scale",
+        kernel: normalize::min_max_scale::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/min_max_scale.wgsl"),
     },
     Entry {
         family: "normalize",
@@ -74,6 +120,12 @@ pub const ALL: &[Entry] = &[
         name: "softmax",
         kernel: normalize::softmax::KERNEL,
         wgsl: include_str!("../../kernels/normalize/softmax.wgsl"),
+    },
+    Entry {
+        family: "normalize",
+        name: "standardize",
+        kernel: normalize::standardize::KERNEL,
+        wgsl: include_str!("../../kernels/normalize/standardize.wgsl"),
     },
     Entry {
         family: "probe",
@@ -128,5 +180,29 @@ pub const ALL: &[Entry] = &[
         name: "linear",
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "contrastive_loss",
+        kernel: relate::contrastive_loss::KERNEL,
+        wgsl: include_str!("../../kernels/relate/contrastive_loss.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "cosine_similarity",
+        kernel: relate::cosine_similarity::KERNEL,
+        wgsl: include_str!("../../kernels/relate/cosine_similarity.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "sigmoid_contrastive_loss",
+        kernel: relate::sigmoid_contrastive_loss::KERNEL,
+        wgsl: include_str!("../../kernels/relate/sigmoid_contrastive_loss.wgsl"),
+    },
+    Entry {
+        family: "relate",
+        name: "top_k",
+        kernel: relate::top_k::KERNEL,
+        wgsl: include_str!("../../kernels/relate/top_k.wgsl"),
     },
 ];

@@ -8,6 +8,7 @@ mod fuse;
 mod normalize;
 mod probe;
 mod project;
+mod relate;
 
 use common::kernels;
 use fusebench::accuracy::F16_MAX;
@@ -30,6 +31,7 @@ fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
         "normalize" => normalize::oracle,
         "probe" => probe::oracle,
         "project" => project::oracle,
+        "relate" => relate::oracle,
         family => panic!("write the oracles of the family {family}"),
     };
     of(entry.name, problem)

@@ -26,6 +26,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("gain of the first column", "f32(g[i])", "f32(g[0])"),
     Mutant::new("no shift by the first element", "let shift = f32(x[base]);", "let shift = 0.0;"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    Mutant::new("bias left out", " + f32(b[i])", ""),
+    Mutant::new("shift by the first element of all", "f32(x[base]);", "f32(x[0]);"),
+    Mutant::new("rows further apart in the result", "y[row * params.d + i]", "y[i]"),
 ];
 
 impl Kernel for LayerNorm {

@@ -18,6 +18,17 @@ const EPS: f32 = 1e-5;
 const MUTANTS: &[Mutant] = &[
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
     Mutant::new("gain of the first column", "f32(g[", "f32(g[0u * "),
+    Mutant::new("sum instead of mean", "/ f32(params.d)", ""),
+    Mutant::new("absolute values instead of squares", "value * value", "abs(value)"),
+    Mutant::new("square root left out", "inverseSqrt(", "1.0 / ("),
+    Mutant::new(
+        "last element dropped",
+        "i < params.d; i++) { squares",
+        "i + 1u < params.d; i++) { squares",
+    ),
+    Mutant::new("a lane's second element dropped", "i += WG) { squares", "i += 2u * WG) { squares"),
+    Mutant::new("first row everywhere", "let base = row * params.d;", "let base = 0u * row;"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
 impl Kernel for RmsNorm {

@@ -61,6 +61,15 @@ pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
     launch
 }
 
+/// The same by the entry points that read vec4, which end in 4, where `aligned`.
+pub fn launch_quads(r: usize, d: usize, aligned: bool, dtype: Dtype, variant: &Variant) -> Launch {
+    let mut launch = launch(r, d, dtype, variant);
+    if aligned {
+        launch.dispatches[0].entry = if variant.name == "thread" { "thread4" } else { "group4" };
+    }
+    launch
+}
+
 /// Most additions one term passes through: the loop of one invocation, then the tree.
 pub fn depth(d: usize, variant: &Variant) -> usize {
     match variant.name {
@@ -70,4 +79,15 @@ pub fn depth(d: usize, variant: &Variant) -> usize {
             d.div_ceil(lanes) + lanes.ilog2() as usize
         }
     }
+}
+
+/// The same where rows are read as vec4 if their channels are a multiple of four long, and one
+/// element at a time if not: a lane then adds whole vectors.
+pub fn depth_of_quads(len: usize, aligned: bool, variant: &Variant) -> usize {
+    let lanes = match variant.name {
+        "thread" => return len,
+        _ => variant.constant("WG"),
+    };
+    let terms = if aligned { 4 * (len / 4).div_ceil(lanes) } else { len.div_ceil(lanes) };
+    terms + lanes.ilog2() as usize
 }

@@ -20,6 +20,28 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("maximum not subtracted", "peak = max(peak, f32(x[base + i]));", "peak = 0.0;"),
     Mutant::new("length ignored", "min(len[row], params.n)", "params.n"),
+    Mutant::new("length of the next row", "len[row]", "len[(row + 1u) % params.rows]"),
+    Mutant::new(
+        "padding left unwritten",
+        "i = valid; i < params.n; i++",
+        "i = valid + 1u; i < params.n; i++",
+    ),
+    Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
+    Mutant::new(
+        "last element dropped by a lane",
+        "i < valid; i += WG) { total",
+        "i + 1u < valid; i += WG) { total",
+    ),
+    Mutant::new(
+        "a level of the sum left out",
+        "if (lane < half) { partial[lane] +=",
+        "if (lane < half && half > 1u) { partial[lane] +=",
+    ),
+    Mutant::new(
+        "maximum of the first lane",
+        "peak = reduce_max(lane, peak);",
+        "peak = min(reduce_max(lane, peak), f32(x[base]));",
+    ),
 ];
 
 impl Kernel for Softmax {
