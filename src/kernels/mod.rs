@@ -8,9 +8,19 @@ pub mod attend {
 }
 
 pub mod fuse {
+    pub mod concat;
+    pub mod early_fusion;
+    pub mod film;
     pub mod gated_fusion;
+    pub mod late_fusion;
+    pub mod low_rank_fusion;
     mod modalities;
+    pub mod modality_attention;
+    pub mod multiplicative_interaction;
+    pub mod nonlocal_gate;
+    pub mod tensor_fusion;
     pub mod weighted_sum;
+    mod widths;
 }
 
 pub mod normalize {
@@ -63,9 +73,63 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "fuse",
+        name: "concat",
+        kernel: fuse::concat::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/concat.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "early_fusion",
+        kernel: fuse::early_fusion::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/early_fusion.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "film",
+        kernel: fuse::film::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/film.wgsl"),
+    },
+    Entry {
+        family: "fuse",
         name: "gated_fusion",
         kernel: fuse::gated_fusion::KERNEL,
         wgsl: include_str!("../../kernels/fuse/gated_fusion.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "late_fusion",
+        kernel: fuse::late_fusion::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/late_fusion.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "low_rank_fusion",
+        kernel: fuse::low_rank_fusion::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/low_rank_fusion.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "modality_attention",
+        kernel: fuse::modality_attention::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/modality_attention.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "multiplicative_interaction",
+        kernel: fuse::multiplicative_interaction::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/multiplicative_interaction.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "nonlocal_gate",
+        kernel: fuse::nonlocal_gate::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/nonlocal_gate.wgsl"),
+    },
+    Entry {
+        family: "fuse",
+        name: "tensor_fusion",
+        kernel: fuse::tensor_fusion::KERNEL,
+        wgsl: include_str!("../../kernels/fuse/tensor_fusion.wgsl"),
     },
     Entry {
         family: "fuse",

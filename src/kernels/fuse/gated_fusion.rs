@@ -17,6 +17,26 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tanh clamped too early", "vec4<f32>(15.0)", "vec4<f32>(5.0)"),
     Mutant::new("gate left out", "sum += gate *", "sum +="),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
+    Mutant::new(
+        "presence bits from the other end",
+        "mask >> m",
+        "mask >> (params.modalities - 1u - m)",
+    ),
+    Mutant::new(
+        "last modality dropped",
+        "((mask >> m) & 1u) == 1u",
+        "((mask >> m) & 1u) == 1u && m + 1u < params.modalities",
+    ),
+    Mutant::new("sigmoid clamped too early", "vec4<f32>(-80.0)", "vec4<f32>(-8.0)"),
+    Mutant::new("sign of tanh lost", "-magnitude, x <", "magnitude, x <"),
+    Mutant::new("exponent of tanh not doubled", "exp(2.0 * clamped)", "exp(clamped)"),
+    Mutant::new("gate of the value itself", "f32(v[m", "f32(u[m"),
+    Mutant::new(
+        "modalities one element too close",
+        "m * count + index",
+        "m * (count - 1u) + index",
+    ),
+    Mutant::new("last element dropped", "index >= count", "index + 1u >= count"),
 ];
 
 impl Kernel for GatedFusion {

@@ -31,26 +31,42 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(3, 22_200, 60).from("MulT MOSEI, batch 24 × 925 steps"),
             of(4, 1024, 1024).from("ImageBind-huge, batch 1024"),
         ],
-        Preset::Sweep => [14, 16, 18, 20, 22, 24]
-            .into_iter()
-            .flat_map(|log2| (2..=6).map(move |m| (m, (1_usize << log2) / 512)))
-            // One f32 binding holds 128 MiB.
-            .filter(|(m, b)| m * b * 512 * 4 <= 128 << 20)
-            .map(|(m, b)| of(m, b, 512))
-            .collect(),
+        Preset::Sweep => sweep().into_iter().map(|(m, b)| of(m, b, SWEEP_WIDTH)).collect(),
     }
+}
+
+/// Width of every modality in a sweep.
+pub const SWEEP_WIDTH: usize = 512;
+
+/// Modalities × batch with 2^14 to 2^24 elements a modality.
+pub fn sweep() -> Vec<(usize, usize)> {
+    [14, 16, 18, 20, 22, 24]
+        .into_iter()
+        .flat_map(|log2| (2..=6).map(move |m| (m, (1_usize << log2) / SWEEP_WIDTH)))
+        // One f32 binding holds 128 MiB.
+        .filter(|(m, b)| m * b * SWEEP_WIDTH * 4 <= 128 << 20)
+        .collect()
 }
 
 /// Presence bits of each sample: all, or with the tag `present` every mask in turn.
 pub fn presence(shape: &Shape) -> Vec<u32> {
-    let masks = 1_u32 << shape["m"];
-    let of = |row: u32| if shape.option() == Some("present") { row % masks } else { masks - 1 };
-    (0..shape["b"] as u32).map(of).collect()
+    masks(shape, shape["m"])
+}
+
+/// The same for a kernel that has no axis `m`; `present` may follow another word in the tag.
+pub fn masks(shape: &Shape, modalities: usize) -> Vec<u32> {
+    let masks = 1_u32 << modalities;
+    let all = !shape.option().is_some_and(|tag| tag.ends_with("present"));
+    (0..shape["b"] as u32).map(|row| if all { masks - 1 } else { row % masks }).collect()
 }
 
 /// Whether the flat index of a `[m, b, d]` tensor belongs to an absent modality.
 pub fn is_absent(shape: &Shape, presence: &[u32], index: usize) -> bool {
-    let (b, d) = (shape["b"], shape["d"]);
+    is_absent_of((shape["b"], shape["d"]), presence, index)
+}
+
+/// The same for samples of any width: `(samples, width)`.
+pub fn is_absent_of((b, d): (usize, usize), presence: &[u32], index: usize) -> bool {
     presence[index / d % b] >> (index / (b * d)) & 1 == 0
 }
 

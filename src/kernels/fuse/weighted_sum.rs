@@ -15,6 +15,34 @@ struct WeightedSum;
 const MUTANTS: &[Mutant] = &[
     Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
+    Mutant::new(
+        "presence bits from the other end",
+        "mask >> m",
+        "mask >> (params.modalities - 1u - m)",
+    ),
+    Mutant::new(
+        "last modality dropped",
+        "((mask >> m) & 1u) == 1u",
+        "((mask >> m) & 1u) == 1u && m + 1u < params.modalities",
+    ),
+    Mutant::new(
+        "presence of the next sample",
+        "present[index / params.d]",
+        "present[(index / params.d + 1u) % params.batch]",
+    ),
+    Mutant::new("maximum not subtracted", "peak = max(peak, f32(a[m]));", "peak = 0.0;"),
+    Mutant::new("mean in place of the softmax", "exp(f32(a[m]) - peak)", "1.0"),
+    Mutant::new(
+        "weight of the next modality",
+        "f32(a[m]) - peak) / total",
+        "f32(a[(m + 1u) % params.modalities]) - peak) / total",
+    ),
+    Mutant::new(
+        "modalities one element too close",
+        "m * count + index",
+        "m * (count - 1u) + index",
+    ),
+    Mutant::new("last element dropped", "index >= count", "index + 1u >= count"),
 ];
 
 impl Kernel for WeightedSum {
@@ -37,11 +65,13 @@ impl Kernel for WeightedSum {
         let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
         let present = modalities::presence(shape);
         let x = generator.data("x", &[m, b, d]);
+        // Large enough that e^a alone passes the largest f32.
+        let spread = if generator.distribution == Distribution::Large { 100.0 } else { 1.0 };
         Inputs::new(
             Params::new().size("modalities", m).size("batch", b).size("d", d),
             vec![
                 x.with_garbage(|index| modalities::is_absent(shape, &present, index)),
-                generator.weight("a", &[m], 1.0),
+                generator.weight("a", &[m], spread),
                 Tensor::words("present", &[b], present),
             ],
         )

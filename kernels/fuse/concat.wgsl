@@ -1,0 +1,114 @@
+// Concatenation of up to six modalities: row b of y is row b of x0, x1, … one after the other.
+// x0..x5[batch, width of each], present[batch] (bit m) -> y[batch, total]. Streams joined along
+// time are the same with width = steps * features. Modality m starts at column f<m>.
+// An absent modality is never read and gives zeros.
+//
+// Everything moves as u32 words, so that every bit pattern survives. In f16 a word holds two
+// elements (HALVES = 2), which an odd width brings together from different words.
+
+struct Params { batch: u32, total: u32, f1: u32, f2: u32, f3: u32, f4: u32, f5: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x0: array<u32>;
+@group(0) @binding(1) var<storage, read> x04: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x1: array<u32>;
+@group(0) @binding(2) var<storage, read> x14: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> x2: array<u32>;
+@group(0) @binding(3) var<storage, read> x24: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> x3: array<u32>;
+@group(0) @binding(4) var<storage, read> x34: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> x4: array<u32>;
+@group(0) @binding(5) var<storage, read> x44: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> x5: array<u32>;
+@group(0) @binding(6) var<storage, read> x54: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> present: array<u32>;
+@group(0) @binding(8) var<storage, read_write> y: array<u32>;
+@group(0) @binding(8) var<storage, read_write> y4: array<vec4<u32>>;
+
+override WG: u32 = 64u;
+override HALVES: u32 = 1u;
+
+// Where an element of the result comes from: `at` counts the elements of its modality.
+struct Source { modality: u32, at: u32, is_present: bool }
+
+fn source(row: u32, column: u32) -> Source {
+    let p = params;
+    var m = 0u;
+    var first = 0u;
+    var end = p.f1;
+    if (column >= p.f1) { m = 1u; first = p.f1; end = p.f2; }
+    if (column >= p.f2) { m = 2u; first = p.f2; end = p.f3; }
+    if (column >= p.f3) { m = 3u; first = p.f3; end = p.f4; }
+    if (column >= p.f4) { m = 4u; first = p.f4; end = p.f5; }
+    if (column >= p.f5) { m = 5u; first = p.f5; end = p.total; }
+    let is_present = ((present[row] >> m) & 1u) == 1u;
+    return Source(m, row * (end - first) + column - first, is_present);
+}
+
+fn word(m: u32, at: u32) -> u32 {
+    switch m {
+        case 0u: { return x0[at]; }
+        case 1u: { return x1[at]; }
+        case 2u: { return x2[at]; }
+        case 3u: { return x3[at]; }
+        case 4u: { return x4[at]; }
+        default: { return x5[at]; }
+    }
+}
+
+fn words(m: u32, at: u32) -> vec4<u32> {
+    switch m {
+        case 0u: { return x04[at]; }
+        case 1u: { return x14[at]; }
+        case 2u: { return x24[at]; }
+        case 3u: { return x34[at]; }
+        case 4u: { return x44[at]; }
+        default: { return x54[at]; }
+    }
+}
+
+// The bits of one element of the result, an f16 in the lower half.
+fn element(index: u32) -> u32 {
+    let row = index / params.total;
+    let origin = source(row, index - row * params.total);
+    if (!origin.is_present) { return 0u; }
+    if (HALVES == 1u) { return word(origin.modality, origin.at); }
+    return (word(origin.modality, origin.at / 2u) >> (origin.at % 2u * 16u)) & 0xffffu;
+}
+
+// One invocation a word of the result.
+@compute @workgroup_size(WG)
+fn word_each(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    let count = params.batch * params.total;
+    if (index * HALVES >= count) { return; }
+    if (HALVES == 1u) {
+        y[index] = element(index);
+    } else if (2u * index + 1u < count) {
+        y[index] = element(2u * index) | (element(2u * index + 1u) << 16u);
+    } else {
+        // The other half of the last word lies behind the result.
+        y[index] = element(2u * index) | (y[index] & 0xffff0000u);
+    }
+}
+
+// One invocation four words of one modality: every width is a multiple of 4 * HALVES.
+@compute @workgroup_size(WG)
+fn vector_each(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    let across = params.total / (4u * HALVES);
+    if (index >= params.batch * across) { return; }
+    let row = index / across;
+    let origin = source(row, (index - row * across) * 4u * HALVES);
+    var bits = vec4<u32>();
+    if (origin.is_present) { bits = words(origin.modality, origin.at / (4u * HALVES)); }
+    y4[index] = bits;
+}

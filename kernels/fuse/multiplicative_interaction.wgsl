@@ -1,0 +1,195 @@
+// Multiplicative interaction of two modalities (Jayakumar et al., ICLR 2020), for each sample:
+// matrix form y = m2^T (m1 . W + V) + m1 . U + c with W[d1, d2, outputs], V[d2, outputs],
+// U[d1, outputs], c[outputs]; vector form y = m2 * (m1 . W + V) + m1 . U + c with W and U[d1, d2],
+// V and c[d2], outputs = d2. m1[batch, d1], m2[batch, d2] -> y[batch, outputs].
+// Bits 0 and 1 of present[batch]: m1, m2. What is absent is never read and counts as zeros.
+//
+// Each invocation computes four samples by four outputs `across` apart, so that neighbours read
+// neighbouring weights whatever the number of outputs; SHARES of them may split the outer sum.
+
+struct Params { batch: u32, d1: u32, d2: u32, outputs: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> m1: array<T>;
+@group(0) @binding(2) var<storage, read> m2: array<T>;
+@group(0) @binding(3) var<storage, read> w: array<T>;
+@group(0) @binding(4) var<storage, read> v: array<T>;
+@group(0) @binding(5) var<storage, read> u: array<T>;
+@group(0) @binding(6) var<storage, read> c: array<T>;
+@group(0) @binding(7) var<storage, read> present: array<u32>;
+@group(0) @binding(8) var<storage, read_write> y: array<T>;
+
+override WG: u32 = 8u;
+const SHARES: u32 = 16u;
+
+// The outputs of one invocation, and the terms it adds: begin, begin + step, …
+struct Block { row: u32, col: u32, across: u32, begin: u32, step: u32 }
+
+// Columns beyond the last load it and are not stored.
+fn columns(p: Block) -> vec4<u32> {
+    let all = p.col + vec4<u32>(0u, 1u, 2u, 3u) * p.across;
+    return min(all, vec4<u32>(params.outputs - 1u));
+}
+
+fn w_quad(p: Block, row: u32) -> vec4<f32> {
+    let at = row * params.outputs + columns(p);
+    return vec4<f32>(f32(w[at.x]), f32(w[at.y]), f32(w[at.z]), f32(w[at.w]));
+}
+
+fn v_quad(p: Block, row: u32) -> vec4<f32> {
+    let at = row * params.outputs + columns(p);
+    return vec4<f32>(f32(v[at.x]), f32(v[at.y]), f32(v[at.z]), f32(v[at.w]));
+}
+
+fn u_quad(p: Block, row: u32) -> vec4<f32> {
+    let at = row * params.outputs + columns(p);
+    return vec4<f32>(f32(u[at.x]), f32(u[at.y]), f32(u[at.z]), f32(u[at.w]));
+}
+
+// Samples beyond the batch load the last one and are not stored.
+fn sample(row: u32) -> u32 {
+    return min(row, params.batch - 1u);
+}
+
+fn m1_of(row: u32, mask: u32, i: u32) -> f32 {
+    if ((mask & 1u) == 0u) { return 0.0; }
+    return f32(m1[sample(row) * params.d1 + i]);
+}
+
+fn m2_of(row: u32, mask: u32, j: u32) -> f32 {
+    if ((mask & 2u) == 0u) { return 0.0; }
+    return f32(m2[sample(row) * params.d2 + j]);
+}
+
+// Presence of four samples; entry i of m1 and entry j of m2 in them.
+fn masks_of(row: u32) -> vec4<u32> {
+    return vec4<u32>(present[sample(row)], present[sample(row + 1u)], present[sample(row + 2u)],
+        present[sample(row + 3u)]);
+}
+
+fn m1_rows(row: u32, masks: vec4<u32>, i: u32) -> vec4<f32> {
+    return vec4<f32>(m1_of(row, masks.x, i), m1_of(row + 1u, masks.y, i),
+        m1_of(row + 2u, masks.z, i), m1_of(row + 3u, masks.w, i));
+}
+
+fn m2_rows(row: u32, masks: vec4<u32>, j: u32) -> vec4<f32> {
+    return vec4<f32>(m2_of(row, masks.x, j), m2_of(row + 1u, masks.y, j),
+        m2_of(row + 2u, masks.z, j), m2_of(row + 3u, masks.w, j));
+}
+
+// a_s * q for four samples.
+fn outer(a: vec4<f32>, q: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a.x * q, a.y * q, a.z * q, a.w * q);
+}
+
+// The terms of m1 . U and, in the vector form, of m1 . W.
+fn project_u(p: Block) -> mat4x4<f32> {
+    let masks = masks_of(p.row);
+    var sum: mat4x4<f32>;
+    for (var i = p.begin; i < params.d1; i += p.step) {
+        sum += outer(m1_rows(p.row, masks, i), u_quad(p, i));
+    }
+    return sum;
+}
+
+fn project_w(p: Block) -> mat4x4<f32> {
+    let masks = masks_of(p.row);
+    var sum: mat4x4<f32>;
+    for (var i = p.begin; i < params.d1; i += p.step) {
+        sum += outer(m1_rows(p.row, masks, i), w_quad(p, i));
+    }
+    return sum;
+}
+
+// The terms of m2^T (m1 . W + V).
+fn contract(p: Block) -> mat4x4<f32> {
+    let masks = masks_of(p.row);
+    var sum: mat4x4<f32>;
+    for (var j = p.begin; j < params.d2; j += p.step) {
+        var inner: mat4x4<f32>;
+        for (var i = 0u; i < params.d1; i++) {
+            inner += outer(m1_rows(p.row, masks, i), w_quad(p, i * params.d2 + j));
+        }
+        let q = v_quad(p, j);
+        let a = m2_rows(p.row, masks, j);
+        sum += mat4x4<f32>(a.x * (inner[0] + q), a.y * (inner[1] + q), a.z * (inner[2] + q),
+            a.w * (inner[3] + q));
+    }
+    return sum;
+}
+
+// m2 * (product + V) + linear for four samples, each column with its own entry of m2.
+fn modulate(p: Block, product: mat4x4<f32>, linear: mat4x4<f32>) -> mat4x4<f32> {
+    let masks = masks_of(p.row);
+    let j = columns(p);
+    let gains = transpose(mat4x4<f32>(m2_rows(p.row, masks, j.x), m2_rows(p.row, masks, j.y),
+        m2_rows(p.row, masks, j.z), m2_rows(p.row, masks, j.w)));
+    let q = v_quad(p, 0u);
+    return mat4x4<f32>(gains[0] * (product[0] + q), gains[1] * (product[1] + q),
+        gains[2] * (product[2] + q), gains[3] * (product[3] + q)) + linear;
+}
+
+fn write(p: Block, row: u32, sum: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        let col = p.col + i * p.across;
+        if (row < params.batch && col < params.outputs) {
+            y[row * params.outputs + col] = to_storage(sum[i] + f32(c[col]));
+        }
+    }
+}
+
+fn write_rows(p: Block, sum: mat4x4<f32>) {
+    write(p, p.row, sum[0]);
+    write(p, p.row + 1u, sum[1]);
+    write(p, p.row + 2u, sum[2]);
+    write(p, p.row + 3u, sum[3]);
+}
+
+// One invocation has the whole sum: no barrier, the choice for CPU adapters.
+@compute @workgroup_size(WG)
+fn matrix(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
+    write_rows(p, contract(p) + project_u(p));
+}
+
+@compute @workgroup_size(WG)
+fn vector(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
+    write_rows(p, modulate(p, project_w(p), project_u(p)));
+}
+
+var<workgroup> partial: array<vec4<f32>, 256>;
+
+// Adds the partial sums of each of 16 columns.
+fn reduce(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    partial[lane] = value;
+    for (var half = SHARES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < 16u * half) { partial[lane] += partial[lane + 16u * half]; }
+    }
+    workgroupBarrier();
+    let sum = partial[lane % 16u];
+    workgroupBarrier();
+    return sum;
+}
+
+fn reduce_rows(lane: u32, part: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(reduce(lane, part[0]), reduce(lane, part[1]), reduce(lane, part[2]),
+        reduce(lane, part[3]));
+}
+
+// Four samples by 64 outputs for each workgroup.
+@compute @workgroup_size(256)
+fn matrix_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
+    let sum = reduce_rows(lane, contract(p) + project_u(p));
+    if (lane < 16u) { write_rows(p, sum); }
+}
+
+@compute @workgroup_size(256)
+fn vector_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
+    let product = reduce_rows(lane, project_w(p));
+    let linear = reduce_rows(lane, project_u(p));
+    if (lane < 16u) { write_rows(p, modulate(p, product, linear)); }
+}

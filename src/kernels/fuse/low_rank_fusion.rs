@@ -1,0 +1,189 @@
+//! Low-rank multimodal fusion (arXiv 1806.00064): tensor fusion and the layer behind it as a sum
+//! of products of projections, one for each rank.
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::widths;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{
+    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &LowRankFusion;
+
+struct LowRankFusion;
+
+const VARIANTS: &[Variant] = &[
+    // No barrier. Eight invocations fill one vector unit of a CPU adapter.
+    Variant::new("registers", &[("WG", 8.0)]),
+    Variant { suits: Suits::Gpu, ..Variant::new("split_ranks", &[]) },
+];
+
+/// Invocations of `split_ranks` that share the ranks of one output.
+const SHARES: usize = 16;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("presence ignored", "if (!is_present) { return 0.0; }", ""),
+    Mutant::new("presence of the first modality for all", "masks >> vec4<u32>(m)", "masks"),
+    Mutant::new("ones left out", "mat4x4<f32>(one, one, one, one)", "mat4x4<f32>()"),
+    Mutant::new("last rank dropped", "r < params.rank", "r + 1u < params.rank"),
+    Mutant::new("last entry of a modality dropped", "i < width", "i + 1u < width"),
+    Mutant::new("factors of modalities overlap", "(first[m] + m)", "first[m]"),
+    Mutant::new("weights of ranks left out", "vec4<f32>(f32(w[r]))", "vec4<f32>(1.0)"),
+    Mutant::new("product in place of a sum", "product[1] *= dots[1]", "product[1] += dots[1]"),
+    Mutant::new("bias left out", "v[i] + f32(bias[col])", "v[i]"),
+    Mutant::new("fourth sample from the third", "x_of(row + 3u", "x_of(row + 2u"),
+    Mutant::new("half of the shares not added", "var half = 8u", "var half = 4u"),
+    Mutant::new("last output dropped", "col < params.outputs)", "col + 1u < params.outputs)"),
+];
+
+impl Kernel for LowRankFusion {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "add over ranks the products of every modality's projection",
+            difficulties: &[2, 4],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: VARIANTS,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Integers,
+                Distribution::Offset,
+                Distribution::Large,
+            ],
+            mutants: MUTANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        let of = |b, r, o, w: &[usize]| widths::shape(&[("b", b), ("r", r), ("o", o)], w);
+        match preset {
+            Preset::Smoke => vec![
+                of(1, 1, 1, &[1]),
+                of(3, 4, 10, &[10, 72]),
+                of(6, 17, 68, &[5, 8]),
+                of(0, 2, 4, &[4, 4]),
+                of(2, 3, 0, &[4, 4]),
+                of(5, 3, 4, &[5]).tag("present"),
+                of(9, 4, 10, &[10, 72]).tag("present"),
+                of(17, 20, 16, &[5, 1, 31]).tag("present"),
+                of(129, 2, 5, &[1, 2, 1, 3, 1, 2]).tag("present"),
+            ],
+            Preset::Models => vec![
+                of(128, 32, 128, &[32, 32, 128]).from("MultiBench MOSI"),
+                of(128, 40, 100, &[10, 720]).from("MultiBench MIMIC"),
+                of(128, 40, 120, &[48, 192]).from("MultiBench AV-MNIST"),
+                of(128, 40, 200, &[256, 256, 256, 256, 32]).from("MultiBench Vision & Touch"),
+            ],
+            Preset::Sweep => [4, 16, 64]
+                .into_iter()
+                .flat_map(|r| (2..=6).map(move |m| (r, m)))
+                .map(|(r, m)| of(128, r, 128, &vec![128; m]))
+                .collect(),
+        }
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (b, r, o, each) = (shape["b"], shape["r"], shape["o"], widths::widths(shape));
+        let firsts = widths::firsts(&each);
+        let (m, total) = (each.len(), each.iter().sum::<usize>());
+        let present = widths::presence(shape);
+        let absent = |index: usize| {
+            present[index / total] >> widths::modality_of(&firsts, index % total) & 1 == 0
+        };
+        // Keeps the outputs of the size of the inputs, as trained weights do.
+        let scale = ((total + m) as f32 / m as f32).sqrt().recip();
+        let params = Params::new().size("batch", b).size("modalities", m).size("total", total);
+        Inputs::new(
+            params.size("rank", r).size("outputs", o),
+            vec![
+                generator.data("x", &[b, total]).with_garbage(absent),
+                Tensor::words("first", &[m + 1], widths::table(&firsts)),
+                generator.weight("f", &[r * (total + m) * o], scale),
+                generator.weight("w", &[r], (r as f32).sqrt().recip()),
+                generator.weight("bias", &[o], 1.0),
+                Tensor::words("present", &[b], present.clone()),
+            ],
+        )
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        let (b, o) = (shape["b"], shape["o"]);
+        let cols = match variant.name {
+            "registers" => 4 * variant.constant("WG"),
+            _ => 64,
+        };
+        let grid = [o.div_ceil(cols) as u32, b.div_ceil(4) as u32, 1];
+        let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, o), grid);
+        launch.dispatches[0].entry = variant.name;
+        launch
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (b, r, o, each) = (shape["b"], shape["r"], shape["o"], widths::widths(shape));
+        let (m, total) = (each.len(), each.iter().sum::<usize>());
+        let flops = b * r * o * (2 * (total + m) + (m - 1) + 2);
+        let elements = r * (total + m) * o + r + o + b * (total + o);
+        Work::new(flops, dtype.bytes() * elements + 4 * b)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        low_rank_fusion(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        low_rank_fusion(problem, rows)
+    }
+}
+
+/// Most additions the term of one rank passes through.
+fn depth(ranks: usize, variant: &Variant) -> usize {
+    if variant.name == "registers" {
+        return ranks;
+    }
+    ranks.div_ceil(SHARES) + SHARES.ilog2() as usize
+}
+
+fn low_rank_fusion<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (b, ranks, o) = (problem.shape["b"], problem.shape["r"], problem.shape["o"]);
+    let each = widths::widths(problem.shape);
+    let firsts = widths::firsts(&each);
+    let x = problem.inputs.float::<Ix2>("x");
+    let f = problem.inputs.float::<Ix1>("f");
+    let w = problem.inputs.float::<Ix1>("w");
+    let bias = problem.inputs.float::<Ix1>("bias");
+    let present = problem.inputs.words("present");
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, b, o, |row, mut y| {
+        let entries = |m: usize| {
+            let is_present = present[row] >> m & 1 == 1;
+            let of = |i: usize| if is_present { x[[row, firsts[m] + i]] } else { 0.0 };
+            std::iter::once(1.0).chain((0..each[m]).map(of)).collect::<Vec<f32>>()
+        };
+        let entries: Vec<Vec<f32>> = (0..each.len()).map(entries).collect();
+        for col in 0..o {
+            let term = |r: usize| {
+                entries.iter().enumerate().fold(exact(w[r]), |product, (m, entries)| {
+                    let n = entries.len();
+                    let start = (ranks * (firsts[m] + m) + r * n) * o + col;
+                    let pairs = entries.iter().enumerate().map(|(i, &x)| (x, f[start + i * o]));
+                    product * S::dot(pairs, n)
+                })
+            };
+            let sum = S::sum((0..ranks).map(term), depth(ranks, problem.variant));
+            y[col] = (sum + exact(bias[col])).store(problem.storage());
+        }
+    })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_shares_of_the_ranks_meet_in_a_tree() {
+        assert_eq!(depth(17, &VARIANTS[0]), 17);
+        assert_eq!(depth(17, &VARIANTS[1]), 2 + 4);
+    }
+}
