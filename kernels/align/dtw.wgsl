@@ -19,6 +19,8 @@ struct Params { batch: u32, rows: u32, columns: u32, words: u32 }
 override WG: u32 = 256u;
 override ROWS: u32 = 1u;
 const MOST_ROWS: u32 = 8u;
+override BEGIN: u32 = 0u;
+override END: u32 = 0u;
 
 const DIAGONAL: u32 = 0u;
 const UP: u32 = 1u;
@@ -37,12 +39,30 @@ fn choose(i: u32, j: u32, diagonal: f32, up: f32, left: f32) -> Choice {
     return Choice(left, LEFT);
 }
 
-// Column j completes a word of codes.
-fn ends_word(j: u32) -> bool {
-    return j % 16u == 15u || j + 1u == params.columns;
+// Where a row has got to: D in the row before and in this one, and the codes so far.
+struct Cursor { diagonal: f32, left: f32, word: u32 }
+
+fn advance(c: ptr<function, Cursor>, b: u32, i: u32, j: u32) {
+    if (j >= params.columns) { return; }
+    let at = j * params.batch + b;
+    var up = 0.0;
+    if (i > 0u) { up = above[at]; }
+    let best = choose(i, j, (*c).diagonal, up, (*c).left);
+    let sum = best.cost + f32(x[(b * params.rows + i) * params.columns + j]);
+    above[at] = sum;
+    *c = Cursor(up, sum, (*c).word | (best.code << (2u * (j % 16u))));
 }
 
-// One invocation a matrix; `above`[columns, batch] holds the row before.
+fn advance4(c: ptr<function, Cursor>, b: u32, i: u32, j: u32) {
+    advance(c, b, i, j);
+    advance(c, b, i, j + 1u);
+    advance(c, b, i, j + 2u);
+    advance(c, b, i, j + 3u);
+}
+
+// One invocation a matrix, rows BEGIN to END - 1; `above`[columns, batch] holds the row before.
+// A turn of the inner loop is a word of codes, and the rows of a dispatch are so many that all its
+// turns stay below 65,535, where llvmpipe leaves loops.
 @compute @workgroup_size(WG)
 fn serial(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -51,25 +71,18 @@ fn serial(
 ) {
     let b = (wid.x + wid.y * groups.x) * WG + lane;
     if (b >= params.batch) { return; }
-    for (var i = 0u; i < params.rows; i++) {
+    for (var i = BEGIN; i < END; i++) {
         let row = b * params.rows + i;
-        var diagonal = 0.0;
-        var left = 0.0;
-        var word = 0u;
-        for (var j = 0u; j < params.columns; j++) {
-            var up = 0.0;
-            if (i > 0u) { up = above[j * params.batch + b]; }
-            let best = choose(i, j, diagonal, up, left);
-            left = best.cost + f32(x[row * params.columns + j]);
-            diagonal = up;
-            above[j * params.batch + b] = left;
-            word |= best.code << (2u * (j % 16u));
-            if (ends_word(j)) {
-                moves[row * params.words + j / 16u] = word;
-                word = 0u;
-            }
+        var c = Cursor(0.0, 0.0, 0u);
+        for (var w = 0u; w < params.words; w++) {
+            c.word = 0u;
+            advance4(&c, b, i, 16u * w);
+            advance4(&c, b, i, 16u * w + 4u);
+            advance4(&c, b, i, 16u * w + 8u);
+            advance4(&c, b, i, 16u * w + 12u);
+            moves[row * params.words + w] = c.word;
         }
-        if (i + 1u == params.rows) { cost[b] = left; }
+        if (i + 1u == params.rows) { cost[b] = c.left; }
     }
 }
 
@@ -105,7 +118,7 @@ fn wavefront(
                 up = best.cost + f32(x[row * params.columns + j]);
                 left[k] = up;
                 word[k] |= best.code << (2u * (j % 16u));
-                if (ends_word(j)) {
+                if (j % 16u == 15u || j + 1u == params.columns) {
                     moves[row * params.words + j / 16u] = word[k];
                     word[k] = 0u;
                 }

@@ -21,21 +21,31 @@ pub const KERNEL: &dyn Kernel = &Dtw;
 
 struct Dtw;
 
+/// Turns of all loops of one invocation in one dispatch of `serial`: llvmpipe leaves loops after
+/// 65,535.
+const MOST_TURNS: usize = 60_000;
 /// Rows one invocation of `wavefront` holds.
 const MOST_ROWS: usize = 8;
 
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("serial", &[("WG", 8.0)]),
+    Variant { refuses: refuses_long, ..Variant::new("serial", &[("WG", 8.0)]) },
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
             let (n, most) = (shape["n"], 256 * MOST_ROWS);
-            (n > most).then(|| format!("n is {n}, a workgroup holds {most} rows"))
+            let tall = (n > most).then(|| format!("n is {n}, a workgroup holds {most} rows"));
+            tall.or_else(|| refuses_long(shape))
         },
         ..Variant::new("wavefront", &[("WG", 256.0)])
     },
 ];
+
+/// A path is followed back in one loop.
+fn refuses_long(shape: &Shape) -> Option<String> {
+    let cells = shape["n"] + shape["m"];
+    (cells > MOST_TURNS).then(|| format!("a path of {cells} cells, some drivers end loops there"))
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new(
@@ -45,7 +55,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("left before up", "if (up <= left)", "if (up < left)"),
     Mutant::new("corner of the wrong column", "corner = over;", "corner = up;"),
-    Mutant::new("diagonal of the wrong column", "diagonal = up;", "diagonal = left;"),
+    Mutant::new("diagonal of the wrong column", "Cursor(up, sum,", "Cursor(sum, sum,"),
     Mutant::new("path counted without its end", "var count = 1u;", "var count = 0u;"),
     Mutant::new("last word never written", "|| j + 1u == params.columns", ""),
     Mutant::new(
@@ -84,6 +94,8 @@ impl Kernel for Dtw {
                 of(1, 123, 400),
                 of(1, 300, 33),
                 of(0, 4, 6),
+                // More rows than one dispatch of `serial` goes through.
+                of(1, 31_000, 2),
             ],
             Preset::Models => vec![
                 of(1, 448, 1500).from("Whisper-large tokens and frames"),
@@ -114,19 +126,22 @@ impl Kernel for Dtw {
         let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
         let each = spill(b.div_ceil(lanes));
         let serial = variant.name == "serial";
-        let launch = Launch {
+        let mut dispatches = if serial {
+            bands(shape).map(|band| Dispatch { constants: band, ..run("serial", each) }).collect()
+        } else {
+            let rows = n.div_ceil(lanes) as f64;
+            vec![Dispatch { constants: vec![("ROWS", rows)], ..run("wavefront", spill(b)) }]
+        };
+        dispatches.push(run("trace", each));
+        Launch {
             outputs: vec![
                 Buffer::new("cost", Elem::F32, b, 1),
                 Buffer::new("moves", Elem::U2, b * n, m.next_multiple_of(16)),
                 Buffer::new("length", Elem::U32, b, 1),
             ],
             scratch: serial.then(|| Buffer::new("above", Elem::F32, m, b)).into_iter().collect(),
-            dispatches: match serial {
-                true => vec![run("serial", each), run("trace", each)],
-                false => vec![run("wavefront", spill(b)), run("trace", each)],
-            },
-        };
-        if serial { launch } else { launch.with_constant("ROWS", n.div_ceil(lanes) as f64) }
+            dispatches,
+        }
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -145,6 +160,15 @@ impl Kernel for Dtw {
 
 fn of(b: usize, n: usize, m: usize) -> Shape {
     Shape::new(&[("b", b), ("n", n), ("m", m)])
+}
+
+/// The rows of every dispatch of `serial`, as override constants.
+fn bands(shape: &Shape) -> impl Iterator<Item = Vec<(&'static str, f64)>> {
+    let (n, words) = (shape["n"], shape["m"].div_ceil(16));
+    // The test that ends a loop counts as a turn.
+    let rows = MOST_TURNS / (words + 2);
+    let begins = (0..n).step_by(rows);
+    begins.map(move |begin| vec![("BEGIN", begin as f64), ("END", n.min(begin + rows) as f64)])
 }
 
 const DIAGONAL: u8 = 0;

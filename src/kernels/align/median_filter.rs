@@ -30,6 +30,7 @@ fn refuses_width(shape: &Shape) -> Option<String> {
 const MUTANTS: &[Mutant] = &[
     Mutant::new("edge repeated", "abs(last - abs(i))", "abs(last - select(i, -1 - i, i < 0))"),
     Mutant::new("the next larger value", "return held[1];", "return held[2];"),
+    Mutant::new("fifth value dropped", "min(most, max(least, q))", "least"),
     Mutant::new("short rows filtered", "params.t <= WIDTH / 2u", "params.t < WIDTH / 2u"),
     Mutant::new("window shifted", "i32(WIDTH / 2u)", "i32(WIDTH / 2u - 1u)"),
     Mutant::new("last value of the window never added", "if (count > 3u)", "if (count > 4u)"),
