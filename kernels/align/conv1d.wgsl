@@ -64,9 +64,8 @@ fn windows(b: u32, j: u32, q: u32) -> mat4x4<f32> {
         window4(b, j + 3u, q));
 }
 
-fn taps(column: u32, q: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(taps4(column, q), taps4(column + WG, q), taps4(column + 2u * WG, q),
-        taps4(column + 3u * WG, q));
+fn taps(o: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(taps4(o, q), taps4(o + WG, q), taps4(o + 2u * WG, q), taps4(o + 3u * WG, q));
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
@@ -100,7 +99,7 @@ fn write_block(b: u32, j: u32, down: u32, column: u32, apart: u32, acc: mat4x4<f
     }
 }
 
-// Eight consecutive steps and eight channels WG apart for each invocation, no barrier.
+// Eight steps and eight channels WG apart for each invocation, no barrier.
 @compute @workgroup_size(WG)
 fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let j = wid.y * 8u;
@@ -127,10 +126,8 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
 
 // Four steps and four channels for each invocation, because scalar loads dominate.
 @compute @workgroup_size(WG)
-fn registers_any(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn registers_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32)
+{
     let j = wid.y * 4u;
     let column = wid.x * 4u * WG + lane;
     var acc: mat4x4<f32>;
@@ -144,7 +141,7 @@ fn registers_any(
 }
 
 // 64 steps by 64 channels by 16 along k, each invocation four by four, 16 apart. Rows are five vec4
-// apart instead of four, so that eight neighbouring columns are on different banks.
+// apart instead of four: eight neighbouring columns are on different banks.
 var<workgroup> x_tile: array<vec4<f32>, 320>;
 var<workgroup> w_tile: array<vec4<f32>, 320>;
 
@@ -184,17 +181,19 @@ fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     write_block(wid.z, wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
 
-// One invocation one step of a channel: every channel with taps of its own.
-@compute @workgroup_size(WG)
+// One invocation four steps of a channel: every channel with taps of its own.
+@compute @workgroup_size(64)
 fn depthwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let i = wid.x * WG + lane;
+    let i = wid.x * 64u + lane;
     if (i >= params.c) { return; }
-    let first = wid.y * params.stride;
-    var sum = 0.0;
-    for (var q = max(params.pad, first) - first; q < params.width; q++) {
-        let step = first + q - params.pad;
-        if (step >= params.steps) { break; }
-        sum += f32(x[(wid.z * params.steps + step) * params.c + i]) * f32(w[i * params.width + q]);
+    for (var j = 4u * wid.y; j < min(4u * wid.y + 4u, params.targets); j++) {
+        let first = j * params.stride;
+        let end = min(params.width, max(params.steps + params.pad, first) - first);
+        var sum = 0.0;
+        for (var q = max(params.pad, first) - first; q < end; q++) {
+            let at = (wid.z * params.steps + first + q - params.pad) * params.c + i;
+            sum += f32(x[at]) * f32(w[i * params.width + q]);
+        }
+        write(wid.z, j, i, sum);
     }
-    write(wid.z, wid.y, i, sum);
 }

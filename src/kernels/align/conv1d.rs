@@ -27,10 +27,9 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
-/// A grid row for each output step of `depthwise`, a grid layer for each sample.
+/// A grid row for four output steps, a grid layer for each sample.
 fn refuses_long(shape: &Shape) -> Option<String> {
-    let rows = if is_depthwise(shape) { targets(shape) } else { 0 };
-    let most = rows.max(shape["b"]);
+    let most = targets(shape).div_ceil(4).max(shape["b"]);
     (most > 65_535).then(|| format!("{most} workgroups in one dimension, the limit is 65535"))
 }
 
@@ -46,7 +45,7 @@ const MUTANTS: &[Mutant] = &[
         "vec4<f32>(x4[index])",
     ),
     Mutant::new("stride ignored", "j * params.stride", "j"),
-    Mutant::new("last tap dropped", "q < params.width; q++", "q + 1u < params.width; q++"),
+    Mutant::new("last tap dropped", "q < end; q++", "q + 1u < end; q++"),
     Mutant::new("bias of the step", "f32(bias[column])", "f32(bias[min(j, params.outputs - 1u)])"),
     Mutant::new(
         "last vector along k dropped",
@@ -118,7 +117,7 @@ impl Kernel for Conv1d {
         let vectors = c.is_multiple_of(4);
         let lanes = || variant.constant("WG");
         let (entry, rows, columns) = match (variant.name, vectors) {
-            _ if is_depthwise(shape) => ("depthwise", 1, lanes()),
+            _ if is_depthwise(shape) => ("depthwise", 4, 64),
             ("register", true) => ("registers", 8, 8 * lanes()),
             ("register", false) => ("registers_any", 4, 4 * lanes()),
             (_, true) => ("tiled", 64, 64),
