@@ -2,6 +2,20 @@
 
 use crate::kernel::Entry;
 
+pub mod align {
+    pub mod center_crop_pad;
+    pub mod conv1d;
+    pub mod cross_correlation_lag;
+    pub mod dtw;
+    pub mod median_filter;
+    pub mod patchify;
+    pub mod resample_linear;
+    pub mod resize_bilinear;
+    pub mod sliding_window_pool;
+    mod steps;
+    mod words;
+}
+
 pub mod attend {
     pub mod cross_attention;
     mod pairs;
@@ -65,6 +79,60 @@ pub mod relate {
 /// Every kernel, by family and name.
 #[rustfmt::skip]
 pub const ALL: &[Entry] = &[
+    Entry {
+        family: "align",
+        name: "center_crop_pad",
+        kernel: align::center_crop_pad::KERNEL,
+        wgsl: include_str!("../../kernels/align/center_crop_pad.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "conv1d",
+        kernel: align::conv1d::KERNEL,
+        wgsl: include_str!("../../kernels/align/conv1d.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "cross_correlation_lag",
+        kernel: align::cross_correlation_lag::KERNEL,
+        wgsl: include_str!("../../kernels/align/cross_correlation_lag.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "dtw",
+        kernel: align::dtw::KERNEL,
+        wgsl: include_str!("../../kernels/align/dtw.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "median_filter",
+        kernel: align::median_filter::KERNEL,
+        wgsl: include_str!("../../kernels/align/median_filter.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "patchify",
+        kernel: align::patchify::KERNEL,
+        wgsl: include_str!("../../kernels/align/patchify.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "resample_linear",
+        kernel: align::resample_linear::KERNEL,
+        wgsl: include_str!("../../kernels/align/resample_linear.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "resize_bilinear",
+        kernel: align::resize_bilinear::KERNEL,
+        wgsl: include_str!("../../kernels/align/resize_bilinear.wgsl"),
+    },
+    Entry {
+        family: "align",
+        name: "sliding_window_pool",
+        kernel: align::sliding_window_pool::KERNEL,
+        wgsl: include_str!("../../kernels/align/sliding_window_pool.wgsl"),
+    },
     Entry {
         family: "attend",
         name: "cross_attention",

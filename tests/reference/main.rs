@@ -1,6 +1,7 @@
 //! Every kernel's f64 reference against an independent formulation on whole arrays with ndarray,
 //! and its tracked instance against the plain one. A family's formulations are in its file.
 
+mod align;
 mod attend;
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,6 +27,7 @@ const MAX_ELEMENTS: usize = 50_000;
 /// The expected outputs of a kernel, before storage.
 fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
     let of = match entry.family {
+        "align" => align::oracle,
         "attend" => attend::oracle,
         "fuse" => fuse::oracle,
         "normalize" => normalize::oracle,
