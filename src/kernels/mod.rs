@@ -7,6 +7,13 @@ pub mod attend {
     mod pairs;
 }
 
+pub mod explain {
+    pub mod attention_rollout;
+    pub mod emap;
+    pub mod occlusion;
+    pub mod shapley_modalities;
+}
+
 pub mod fuse {
     pub mod gated_fusion;
     mod modalities;
@@ -40,6 +47,30 @@ pub const ALL: &[Entry] = &[
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "attention_rollout",
+        kernel: explain::attention_rollout::KERNEL,
+        wgsl: include_str!("../../kernels/explain/attention_rollout.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "emap",
+        kernel: explain::emap::KERNEL,
+        wgsl: include_str!("../../kernels/explain/emap.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "occlusion",
+        kernel: explain::occlusion::KERNEL,
+        wgsl: include_str!("../../kernels/explain/occlusion.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "shapley_modalities",
+        kernel: explain::shapley_modalities::KERNEL,
+        wgsl: include_str!("../../kernels/explain/shapley_modalities.wgsl"),
     },
     Entry {
         family: "fuse",
