@@ -8,6 +8,7 @@ pub mod attend {
 }
 
 pub mod explain {
+    pub mod attention_map;
     pub mod attention_rollout;
     pub mod emap;
     pub mod occlusion;
@@ -47,6 +48,12 @@ pub const ALL: &[Entry] = &[
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "attention_map",
+        kernel: explain::attention_map::KERNEL,
+        wgsl: include_str!("../../kernels/explain/attention_map.wgsl"),
     },
     Entry {
         family: "explain",

@@ -2,13 +2,14 @@
 
 use fusebench::inputs::Inputs;
 use fusebench::kernel::Problem;
-use ndarray::{Array2, ArrayD, Axis, Ix1, Ix2, Ix3, Ix4, s};
+use ndarray::{Array2, Array4, ArrayD, Axis, Ix1, Ix2, Ix3, Ix4, s};
 
-use super::float;
+use super::{float, probabilities};
 
 /// The expected outputs of a kernel of this family, before storage.
 pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
     match name {
+        "attention_map" => attention_map(problem.inputs),
         "attention_rollout" => vec![attention_rollout(problem.inputs).into_dyn()],
         "emap" => vec![emap(problem.inputs).into_dyn()],
         "occlusion" => vec![occlusion(problem).into_dyn()],
@@ -83,4 +84,24 @@ fn attention_rollout(inputs: &Inputs) -> Array2<f64> {
         assert!((row.sum() - 1.0).abs() < 1e-12, "a row of the rollout sums to {}", row.sum());
     }
     rollout
+}
+
+/// One product of matrices for each batch and head.
+fn attention_map(inputs: &Inputs) -> Vec<ArrayD<f64>> {
+    let (q, k) = (float::<Ix4>(inputs, "q"), float::<Ix4>(inputs, "k"));
+    let (batch, queries, heads, d) = q.dim();
+    let scale = f64::from(1.0 / (d as f32).sqrt());
+    let mut weights = Array4::zeros((batch, heads, queries, k.len_of(Axis(1))));
+    for (b, &len) in inputs.words("len").iter().enumerate() {
+        for h in 0..heads {
+            let keys = k.slice(s![b, ..len as usize, h, ..]);
+            let scores = q.slice(s![b, .., h, ..]).dot(&keys.t()) * scale;
+            for (query, row) in scores.rows().into_iter().enumerate() {
+                let mut out = weights.slice_mut(s![b, h, query, ..len as usize]);
+                out.assign(&probabilities(&row.to_owned()));
+            }
+        }
+    }
+    let map = weights.sum_axis(Axis(1)) / heads as f64;
+    vec![weights.into_dyn(), map.into_dyn()]
 }
