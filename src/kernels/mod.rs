@@ -10,9 +10,13 @@ pub mod attend {
 pub mod explain {
     pub mod attention_map;
     pub mod attention_rollout;
+    mod coalitions;
     pub mod emap;
+    pub mod kernel_shap;
+    pub mod lime_surrogate;
     pub mod occlusion;
     pub mod shapley_modalities;
+    mod solve;
 }
 
 pub mod fuse {
@@ -66,6 +70,18 @@ pub const ALL: &[Entry] = &[
         name: "emap",
         kernel: explain::emap::KERNEL,
         wgsl: include_str!("../../kernels/explain/emap.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "kernel_shap",
+        kernel: explain::kernel_shap::KERNEL,
+        wgsl: include_str!("../../kernels/explain/kernel_shap.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "lime_surrogate",
+        kernel: explain::lime_surrogate::KERNEL,
+        wgsl: include_str!("../../kernels/explain/lime_surrogate.wgsl"),
     },
     Entry {
         family: "explain",

@@ -12,6 +12,8 @@ pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
         "attention_map" => attention_map(problem.inputs),
         "attention_rollout" => vec![attention_rollout(problem.inputs).into_dyn()],
         "emap" => vec![emap(problem.inputs).into_dyn()],
+        "kernel_shap" => kernel_shap(problem),
+        "lime_surrogate" => lime_surrogate(problem),
         "occlusion" => vec![occlusion(problem).into_dyn()],
         "shapley_modalities" => vec![shapley(problem.inputs).into_dyn()],
         _ => panic!("write an oracle for {name}"),
@@ -51,6 +53,11 @@ fn shapley(inputs: &Inputs) -> Array2<f64> {
     let players = v.nrows().trailing_zeros() as usize;
     let used = |s: &usize| v.row(*s).iter().all(|x| x.abs() < 1e29);
     let present: Vec<usize> = (0..players).filter(|i| v.ncols() == 0 || used(&(1 << i))).collect();
+    shapley_of(&v, &present)
+}
+
+fn shapley_of(v: &Array2<f64>, present: &[usize]) -> Array2<f64> {
+    let players = v.nrows().trailing_zeros() as usize;
     let mut phi = Array2::zeros((players, v.ncols()));
     // Arrivals after i never matter, so orders are counted by the set that came first.
     let m = present.len();
@@ -104,4 +111,96 @@ fn attention_map(inputs: &Inputs) -> Vec<ArrayD<f64>> {
     }
     let map = weights.sum_axis(Axis(1)) / heads as f64;
     vec![weights.into_dyn(), map.into_dyn()]
+}
+
+/// `z` as a matrix of zeros and ones.
+fn members(inputs: &Inputs, players: usize) -> Array2<f64> {
+    let z = inputs.words("z");
+    let sets: Vec<u64> =
+        (0..z.len() / 2).map(|row| u64::from(z[[row, 0]]) | u64::from(z[[row, 1]]) << 32).collect();
+    Array2::from_shape_fn((sets.len(), players), |(row, i)| (sets[row] >> i & 1) as f64)
+}
+
+/// Gauss elimination with the largest pivot; `None` for a singular matrix.
+fn eliminate(mut a: Array2<f64>, mut b: Array2<f64>) -> Option<Array2<f64>> {
+    let n = a.nrows();
+    for column in 0..n {
+        let pivot =
+            (column..n).max_by(|&i, &j| a[[i, column]].abs().total_cmp(&a[[j, column]].abs()))?;
+        if a[[pivot, column]].abs() < 1e-9 {
+            return None;
+        }
+        for m in [&mut a, &mut b] {
+            let (upper, lower) = (m.row(column).to_owned(), m.row(pivot).to_owned());
+            m.row_mut(pivot).assign(&upper);
+            m.row_mut(column).assign(&lower);
+        }
+        for row in (0..n).filter(|&row| row != column) {
+            let factor = a[[row, column]] / a[[column, column]];
+            for m in [&mut a, &mut b] {
+                let pivot_row = m.row(column).to_owned();
+                m.row_mut(row).scaled_add(-factor, &pivot_row);
+            }
+        }
+    }
+    Some(b / &a.diag().insert_axis(Axis(1)))
+}
+
+/// Least squares in all players with a Lagrange multiplier for their sum.
+fn kernel_shap(problem: &Problem) -> Vec<ArrayD<f64>> {
+    let (inputs, players) = (problem.inputs, problem.shape["m"]);
+    let (y, ends) = (float::<Ix2>(inputs, "y"), float::<Ix2>(inputs, "ends"));
+    let z = members(inputs, players);
+    let weighted = &z * &float::<Ix1>(inputs, "w").insert_axis(Axis(1));
+    let gain = &ends.row(1) - &ends.row(0);
+    let mut a = Array2::zeros((players + 1, players + 1));
+    let mut b = Array2::zeros((players + 1, y.ncols()));
+    a.slice_mut(s![..players, ..players]).assign(&weighted.t().dot(&z));
+    a.slice_mut(s![players, ..players]).fill(1.0);
+    a.slice_mut(s![..players, players]).fill(1.0);
+    b.slice_mut(s![..players, ..]).assign(&weighted.t().dot(&(&y - &ends.row(0))));
+    b.row_mut(players).assign(&gain);
+    // With one player the constraint alone decides.
+    let solution = if players == 1 { Some(gain.insert_axis(Axis(0))) } else { eliminate(a, b) };
+    let solved = solution.is_some();
+    let phi = match solution {
+        Some(all) => all.slice(s![..players, ..]).t().to_owned(),
+        None => Array2::zeros((y.ncols(), players)),
+    };
+    if players > 1 && players <= 10 && y.nrows() == (1 << players) - 2 {
+        // All coalitions are there, in order: the fit is exact.
+        let game =
+            ndarray::concatenate![Axis(0), ends.slice(s![..1, ..]), y, ends.slice(s![1.., ..])];
+        let exact = shapley_of(&game, &(0..players).collect::<Vec<_>>());
+        let far = (&phi - &exact.t()).fold(0.0_f64, |far, x| far.max(x.abs()));
+        assert!(far < 1e-12, "kernel SHAP is {far} from the Shapley values");
+    }
+    let flags = Array2::from_elem((y.ncols(), 1), f64::from(u8::from(solved)));
+    vec![phi.into_dyn(), flags.into_dyn()]
+}
+
+/// Ridge with a column of ones that is not penalised.
+fn lime_surrogate(problem: &Problem) -> Vec<ArrayD<f64>> {
+    let (inputs, m) = (problem.inputs, problem.shape["m"]);
+    let y = float::<Ix2>(inputs, "y");
+    let width = match problem.shape.option() {
+        Some("tabular") => f64::from(0.5 / (0.5625 * m as f32)),
+        _ => 8.0,
+    };
+    let w = float::<Ix1>(inputs, "dist").mapv(|d| (-d * d * width).exp());
+    if w.sum() == 0.0 {
+        return vec![
+            Array2::zeros((y.ncols(), m)).into_dyn(),
+            Array2::zeros((y.ncols(), 1)).into_dyn(),
+        ];
+    }
+    let z = members(inputs, m);
+    let ones = Array2::ones((z.nrows(), 1));
+    let x = ndarray::concatenate![Axis(1), z, ones];
+    let weighted = &x * &w.insert_axis(Axis(1));
+    let mut a = weighted.t().dot(&x);
+    (0..m).for_each(|i| a[[i, i]] += 1.0);
+    let all = eliminate(a, weighted.t().dot(&y)).expect("a penalty makes it regular");
+    let beta = all.slice(s![..m, ..]).t().to_owned();
+    vec![beta.into_dyn(), all.slice(s![m.., ..]).t().to_owned().into_dyn()]
 }
