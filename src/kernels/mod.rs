@@ -44,6 +44,14 @@ pub mod project {
     pub mod linear;
 }
 
+pub mod protect {
+    mod clip;
+    pub mod clip_per_sample;
+    pub mod dp_sum;
+    pub mod gaussian_noise;
+    mod noise;
+}
+
 /// Every kernel, by family and name.
 #[rustfmt::skip]
 pub const ALL: &[Entry] = &[
@@ -154,5 +162,23 @@ pub const ALL: &[Entry] = &[
         name: "linear",
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "clip_per_sample",
+        kernel: protect::clip_per_sample::KERNEL,
+        wgsl: include_str!("../../kernels/protect/clip_per_sample.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "dp_sum",
+        kernel: protect::dp_sum::KERNEL,
+        wgsl: include_str!("../../kernels/protect/dp_sum.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "gaussian_noise",
+        kernel: protect::gaussian_noise::KERNEL,
+        wgsl: include_str!("../../kernels/protect/gaussian_noise.wgsl"),
     },
 ];

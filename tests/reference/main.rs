@@ -9,6 +9,7 @@ mod fuse;
 mod normalize;
 mod probe;
 mod project;
+mod protect;
 
 use common::kernels;
 use fusebench::accuracy::F16_MAX;
@@ -32,6 +33,7 @@ fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
         "normalize" => normalize::oracle,
         "probe" => probe::oracle,
         "project" => project::oracle,
+        "protect" => protect::oracle,
         family => panic!("write the oracles of the family {family}"),
     };
     of(entry.name, problem)
