@@ -216,7 +216,8 @@ mod tests {
                 prop_assert!(of(1.1 * sigma, q, steps, delta, conversion) <= base + slack);
                 prop_assert!(of(sigma, 0.9 * q, steps, delta, conversion) <= base + slack);
                 prop_assert!(of(sigma, q, steps + 1, delta, conversion) >= base - slack);
-                prop_assert!(of(sigma, q, steps, (2.0 * delta).min(0.5), conversion) <= base + slack);
+                let looser = (2.0 * delta).min(0.5);
+                prop_assert!(of(sigma, q, steps, looser, conversion) <= base + slack);
             }
             let (classical, tight) = (Conversion::Classical, Conversion::Tight);
             let gap = of(sigma, q, steps, delta, classical) - of(sigma, q, steps, delta, tight);

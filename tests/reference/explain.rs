@@ -143,7 +143,8 @@ fn eliminate(mut a: Array2<f64>, mut b: Array2<f64>) -> Option<Array2<f64>> {
             }
         }
     }
-    Some(b / &a.diag().insert_axis(Axis(1)))
+    let pivots = a.diag().insert_axis(Axis(1)).to_owned();
+    Some(b / pivots)
 }
 
 /// Least squares in all players with a Lagrange multiplier for their sum.

@@ -101,7 +101,7 @@ impl Kernel for ShapleyModalities {
     fn work(&self, shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {
         let (m, c) = (shape["m"], shape["c"]);
         let players = presence(shape).count_ones() as usize;
-        let flops = (3 * players << players) / 2 * c;
+        let flops = 3 * players * (1 << players) / 2 * c;
         Work::new(flops, 4 * c * ((1 << players) + m))
     }
 
