@@ -3,6 +3,7 @@
 
 pub mod functions;
 mod gates;
+pub mod privacy;
 mod reduction;
 mod sampled;
 mod scalar;

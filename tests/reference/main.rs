@@ -5,11 +5,13 @@ mod align;
 mod attend;
 #[path = "../common/mod.rs"]
 mod common;
+mod explain;
 mod fuse;
 mod normalize;
 mod probe;
 mod project;
 mod relate;
+mod protect;
 
 use common::kernels;
 use fusebench::accuracy::F16_MAX;
@@ -29,11 +31,13 @@ fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
     let of = match entry.family {
         "align" => align::oracle,
         "attend" => attend::oracle,
+        "explain" => explain::oracle,
         "fuse" => fuse::oracle,
         "normalize" => normalize::oracle,
         "probe" => probe::oracle,
         "project" => project::oracle,
         "relate" => relate::oracle,
+        "protect" => protect::oracle,
         family => panic!("write the oracles of the family {family}"),
     };
     of(entry.name, problem)

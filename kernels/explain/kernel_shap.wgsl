@@ -1,0 +1,158 @@
+// Kernel SHAP (arXiv 1705.07874): Shapley values as a weighted least-squares fit of a model's
+// outputs on coalitions of players.
+// z[n, 2] (bits of 64 players), w[n], y[n, c], ends[2, c] (no player, all players)
+// -> phi[c, players], solved[c] (1, or 0 for a singular system, whose phi are 0).
+//
+// The two end points are constraints, not rows of large weight: phi sums to their difference by
+// eliminating the last player. A pivot below RANK of its diagonal element means that the coalitions
+// cannot tell the players apart. Cholesky in a fixed order; the diagonal of the factor is stored
+// inverted.
+
+struct Params { n: u32, players: u32, c: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> z: array<u32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> y: array<f32>;
+@group(0) @binding(4) var<storage, read> ends: array<f32>;
+@group(0) @binding(5) var<storage, read_write> phi: array<f32>;
+@group(0) @binding(6) var<storage, read_write> solved: array<u32>;
+@group(0) @binding(7) var<storage, read_write> gram: array<f32>;
+
+override WG: u32 = 64u;
+
+const RANK: f32 = 0.000244140625; // 2^-12
+const MAX: u32 = 49u;
+
+fn bit(row: u32, player: u32) -> f32 {
+    return f32((z[2u * row + player / 32u] >> (player % 32u)) & 1u);
+}
+
+// Element of the design matrix without the last player.
+fn design(row: u32, player: u32) -> f32 {
+    return bit(row, player) - bit(row, params.players - 1u);
+}
+
+// One invocation an element of the lower triangle of the normal matrix.
+@compute @workgroup_size(WG)
+fn normal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let m = params.players - 1u;
+    let index = wid.x * WG + lane;
+    let i = index / m;
+    let j = index % m;
+    if (i >= m || j > i) { return; }
+    var sum = 0.0;
+    for (var row = 0u; row < params.n; row++) { sum += w[row] * (design(row, i) * design(row, j)); }
+    gram[index] = sum;
+}
+
+fn right_side(column: u32, i: u32) -> f32 {
+    let none = ends[column];
+    let gain = ends[params.c + column] - none;
+    var sum = 0.0;
+    for (var row = 0u; row < params.n; row++) {
+        let rest = y[row * params.c + column] - none - bit(row, params.players - 1u) * gain;
+        sum += w[row] * (design(row, i) * rest);
+    }
+    return sum;
+}
+
+// One invocation factorises in place: no barrier. A first element of 0 says singular.
+@compute @workgroup_size(1)
+fn factor() {
+    let m = params.players - 1u;
+    var singular = false;
+    for (var j = 0u; j < m; j++) {
+        for (var i = j; i < m; i++) {
+            var rest = gram[i * m + j];
+            for (var k = 0u; k < j; k++) { rest -= gram[i * m + k] * gram[j * m + k]; }
+            if (i > j) {
+                gram[i * m + j] = rest * gram[j * m + j];
+            } else {
+                let small = rest <= RANK * gram[j * m + j];
+                singular = singular || small;
+                gram[j * m + j] = select(inverseSqrt(select(rest, 1.0, small)), 0.0, singular);
+            }
+        }
+    }
+    if (singular) { gram[0] = 0.0; }
+}
+
+// One invocation a column, its row of phi holding the vector: no barrier.
+@compute @workgroup_size(WG)
+fn solve_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let m = params.players - 1u;
+    let column = wid.x * WG + lane;
+    if (column >= params.c) { return; }
+    let base = column * params.players;
+    let singular = m > 0u && gram[0] == 0.0;
+    for (var i = 0u; i < m; i++) {
+        var rest = right_side(column, i);
+        for (var k = 0u; k < i; k++) { rest -= gram[i * m + k] * phi[base + k]; }
+        phi[base + i] = rest * gram[i * m + i];
+    }
+    var last = ends[params.c + column] - ends[column];
+    for (var i = m; i > 0u; i--) {
+        let at = i - 1u;
+        var rest = phi[base + at];
+        for (var k = i; k < m; k++) { rest -= gram[k * m + at] * phi[base + k]; }
+        phi[base + at] = select(rest * gram[at * m + at], 0.0, singular);
+        last -= phi[base + at];
+    }
+    phi[base + m] = select(last, 0.0, singular);
+    solved[column] = select(1u, 0u, singular);
+}
+
+var<workgroup> lower: array<f32, 2401>;
+var<workgroup> inverted: array<f32, MAX>;
+var<workgroup> first: array<f32, MAX>;
+var<workgroup> second: array<f32, MAX>;
+
+// One workgroup a column, one invocation a row of the matrix; each factorises for itself.
+@compute @workgroup_size(64)
+fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let m = params.players - 1u;
+    let column = wid.x;
+    for (var at = lane; at < m * m; at += 64u) {
+        if (at % m <= at / m) { lower[at] = gram[at]; }
+    }
+    if (lane < m) { first[lane] = right_side(column, lane); }
+    workgroupBarrier();
+    var singular = false;
+    for (var j = 0u; j < m; j++) {
+        var pivot = lower[j * m + j];
+        let limit = RANK * pivot;
+        for (var k = 0u; k < j; k++) { pivot -= lower[j * m + k] * lower[j * m + k]; }
+        singular = singular || pivot <= limit;
+        // Zeros instead of garbage from here on.
+        let inverse = select(inverseSqrt(select(pivot, 1.0, singular)), 0.0, singular);
+        if (lane == j) { inverted[j] = inverse; }
+        if (lane > j && lane < m) {
+            var rest = lower[lane * m + j];
+            for (var k = 0u; k < j; k++) { rest -= lower[lane * m + k] * lower[j * m + k]; }
+            lower[lane * m + j] = rest * inverse;
+        }
+        workgroupBarrier();
+    }
+    for (var j = 0u; j < m; j++) {
+        let value = first[j] * inverted[j];
+        if (lane == j) { second[j] = value; }
+        if (lane > j && lane < m) { first[lane] -= lower[lane * m + j] * value; }
+        workgroupBarrier();
+    }
+    for (var i = m; i > 0u; i--) {
+        let j = i - 1u;
+        let value = second[j] * inverted[j];
+        if (lane == j) { first[j] = value; }
+        if (lane < j) { second[lane] -= lower[j * m + lane] * value; }
+        workgroupBarrier();
+    }
+    let base = column * params.players;
+    if (lane < m) { phi[base + lane] = select(first[lane], 0.0, singular); }
+    if (lane == 0u) {
+        var last = ends[params.c + column] - ends[column];
+        for (var i = 0u; i < m; i++) { last -= first[i]; }
+        phi[base + m] = select(last, 0.0, singular);
+        solved[column] = select(1u, 0u, singular);
+    }
+}

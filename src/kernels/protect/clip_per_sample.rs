@@ -1,0 +1,115 @@
+//! Per-sample gradient clipping of DP-SGD (arXiv 1607.00133), with a margin for rounding.
+
+use ndarray::{Array2, Ix2};
+
+use super::clip;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
+use crate::kernel::{
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &ClipPerSample;
+
+struct ClipPerSample;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("clipped without margin", "{ scale = LIMIT *", "{ scale = 1.002 * LIMIT *"),
+    Mutant::new(
+        "every sample scaled to the norm",
+        "if (total > LIMIT * LIMIT)",
+        "if (total > 0.0)",
+    ),
+    Mutant::new("last element dropped", "at < params.p", "at + 1u < params.p"),
+    Mutant::new("factor of the first sample", "factor[wid.y]", "factor[0]"),
+    Mutant::new("padding clipped too", "valid[wid.y] != 0u", "true"),
+    Mutant::new("norm not squared", "sum += value * value", "sum += abs(value)"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+];
+
+impl Kernel for ClipPerSample {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "scale each sample's gradient down to a norm it then never exceeds",
+            difficulties: &[7],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: clip::VARIANTS,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Integers,
+                Distribution::Edges,
+                Distribution::Small,
+                Distribution::Outliers,
+            ],
+            mutants: MUTANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        let of = |b, p| Shape::new(&[("b", b), ("p", p)]);
+        match preset {
+            Preset::Smoke => vec![
+                of(1, 1),
+                of(3, 5),
+                of(5, 770),
+                of(4, 1024),
+                of(3, 4097),
+                of(0, 8),
+                of(3, 0),
+                of(7, 33).tag("masked"),
+                of(5, 260).tag("masked"),
+            ],
+            Preset::Models => vec![
+                of(1024, 32_400).from("MulT MOSEI, a 180 × 180 layer, batch 1,024"),
+                of(32, 786_432).from("CLIP ViT-L/14-336 projection, batch 32"),
+            ],
+            Preset::Sweep => [12, 14, 16, 18, 20].map(|log2| of(32, 1 << log2)).into(),
+        }
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let params = Params::new().size("batch", shape["b"]).size("p", shape["p"]);
+        Inputs::new(params, clip::tensors(shape, generator))
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        let (b, p) = (shape["b"], shape["p"]);
+        let (scratch, mut dispatches) = clip::factors(shape, variant, dtype.storage());
+        let (entry, each) = if p % 4 == 0 { ("scale_four", 4) } else { ("scale_each", 1) };
+        let across = p.div_ceil(each * variant.constant("WG"));
+        let grid = [across as u32, b as u32, 1];
+        dispatches.push(Dispatch { entry, grid, constants: Vec::new() });
+        let outputs = vec![Buffer::new("y", dtype.storage(), b, p)];
+        Launch { outputs, scratch, dispatches }
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (b, p) = (shape["b"], shape["p"]);
+        Work::new(3 * b * p, dtype.bytes() * 2 * b * p + 4 * b)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        clip_per_sample(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        clip_per_sample(problem, rows)
+    }
+}
+
+fn clip_per_sample<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (b, p) = (problem.shape["b"], problem.shape["p"]);
+    let g = problem.inputs.float::<Ix2>("g");
+    let valid = problem.inputs.words("valid");
+    let elem = problem.storage();
+    vec![by_rows(rows, b, p, |sample, mut y| {
+        if valid[sample] == 0 {
+            return;
+        }
+        let factor: S = clip::factor(g.row(sample), problem.variant, elem);
+        for i in 0..p {
+            y[i] = (S::exact(f64::from(g[[sample, i]])) * factor).store(elem);
+        }
+    })]
+}

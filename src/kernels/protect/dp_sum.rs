@@ -1,0 +1,137 @@
+//! The noisy gradient of DP-SGD (arXiv 1607.00133): clip, add, add noise, divide.
+
+use ndarray::{Array2, Ix2};
+
+use super::{clip, noise};
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Distribution, Generator, Inputs, Params};
+use crate::kernel::{
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
+    Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &DpSum;
+
+struct DpSum;
+
+/// σ·C for the noise multiplier 1.5 of the published accountant example.
+const SCALE: f32 = 1.5 * clip::C;
+/// Columns of one workgroup and slices of the batch in `add_group`.
+const COLUMNS: usize = 32;
+const SLICES: usize = 8;
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("noise left out", "+ noise(column)", ""),
+    Mutant::new("sum of samples without clipping", "* factor[sample]", ""),
+    Mutant::new("padding added", "valid[sample] != 0u", "true"),
+    Mutant::new("last sample dropped", "sample < params.batch;", "sample + 1u < params.batch;"),
+    Mutant::new("noise of the next block", "column / 4u, params", "column / 4u + 1u, params"),
+    Mutant::new("sine for cosine", "select(z.x, z.y", "select(z.y, z.x"),
+    Mutant::new("clipped without margin", "{ scale = LIMIT *", "{ scale = 1.002 * LIMIT *"),
+    Mutant::new("a level of the tree left out", "var half = 4u", "var half = 2u"),
+];
+
+impl Kernel for DpSum {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "add clipped gradients and noise, averaged over the expected batch",
+            difficulties: &[7],
+            dtypes: &[Dtype::F32, Dtype::F16],
+            variants: clip::VARIANTS,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Integers,
+                Distribution::Edges,
+                Distribution::Small,
+            ],
+            mutants: MUTANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        let of = |b, p| Shape::new(&[("b", b), ("p", p)]);
+        match preset {
+            Preset::Smoke => vec![
+                of(1, 1),
+                of(3, 5),
+                of(9, 770),
+                of(33, 1024),
+                of(5, 4097),
+                of(3, 0),
+                of(7, 33).tag("masked"),
+                of(20, 260).tag("masked"),
+            ],
+            Preset::Models => vec![
+                of(1024, 32_400).from("MulT MOSEI, a 180 × 180 layer, batch 1,024"),
+                of(32, 786_432).from("CLIP ViT-L/14-336 projection, batch 32"),
+            ],
+            Preset::Sweep => [12, 14, 16, 18, 20].map(|log2| of(32, 1 << log2)).into(),
+        }
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let params = Params::new().size("batch", shape["b"]).size("p", shape["p"]);
+        let params = params.size("key0", generator.seed as usize).size("key1", 0);
+        let params = params.size("tensor", 3).size("step", 17).real("scale", SCALE);
+        Inputs::new(params.real("expected", expected(shape)), clip::tensors(shape, generator))
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        let p = shape["p"];
+        // Clipped samples are not stored.
+        let (scratch, mut dispatches) = clip::factors(shape, variant, Elem::F32);
+        let (entry, columns) = match variant.name {
+            "thread" => ("add_thread", variant.constant("WG")),
+            _ => ("add_group", COLUMNS),
+        };
+        let grid = [p.div_ceil(columns) as u32, 1, 1];
+        dispatches.push(Dispatch { entry, grid, constants: Vec::new() });
+        Launch { outputs: vec![Buffer::new("y", dtype.storage(), p, 1)], scratch, dispatches }
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+        let (b, p) = (shape["b"], shape["p"]);
+        Work::new(4 * b * p + 25 * p, dtype.bytes() * (b * p + p) + 4 * b)
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        dp_sum(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        dp_sum(problem, rows)
+    }
+}
+
+/// Batch size under Poisson sampling, which the one drawn need not equal.
+fn expected(shape: &Shape) -> f32 {
+    0.75 * shape["b"] as f32
+}
+
+fn dp_sum<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (b, p) = (problem.shape["b"], problem.shape["p"]);
+    let g = problem.inputs.float::<Ix2>("g");
+    let valid = problem.inputs.words("valid");
+    let word = |name: &str| noise::param(problem.inputs, name);
+    let key = [word("key0"), word("key1")];
+    let factors = by_rows(&Rows::All, b, 1, |sample, mut out| {
+        if valid[sample] != 0 {
+            out[0] = clip::factor::<S>(g.row(sample), problem.variant, Elem::F32);
+        }
+    });
+    let depth = match problem.variant.name {
+        "thread" => b,
+        _ => b.div_ceil(SLICES) + SLICES.ilog2() as usize,
+    };
+    let exact = |value: f32| S::exact(f64::from(value));
+    let samples: Vec<usize> = (0..b).filter(|&sample| valid[sample] != 0).collect();
+    vec![by_rows(rows, p, 1, |column, mut y| {
+        let of = |&sample: &usize| exact(g[[sample, column]]) * factors[[sample, 0]];
+        let sum = S::sum(samples.iter().map(of), depth);
+        let counter = [column as u32 / 4, word("tensor"), word("step"), 0];
+        let z: S = noise::normal(noise::philox(counter, key), column % 4);
+        let noisy = sum + z * exact(SCALE);
+        y[0] = (noisy / exact(expected(problem.shape))).store(problem.storage());
+    })]
+}
