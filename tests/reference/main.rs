@@ -4,6 +4,7 @@
 mod attend;
 #[path = "../common/mod.rs"]
 mod common;
+mod compress;
 mod fuse;
 mod normalize;
 mod probe;
@@ -26,6 +27,7 @@ const MAX_ELEMENTS: usize = 50_000;
 fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
     let of = match entry.family {
         "attend" => attend::oracle,
+        "compress" => compress::oracle,
         "fuse" => fuse::oracle,
         "normalize" => normalize::oracle,
         "probe" => probe::oracle,
