@@ -21,6 +21,22 @@ pub mod attend {
     mod pairs;
 }
 
+pub mod compress {
+    mod codes;
+    pub mod cross_attention_int8;
+    pub mod dequantize_int4;
+    pub mod dequantize_int8;
+    pub mod linear_sparse_2_4;
+    pub mod linear_w4a16;
+    pub mod linear_w8a8;
+    mod products;
+    pub mod prune_2_4;
+    pub mod prune_magnitude;
+    pub mod quantize_int4;
+    pub mod quantize_int8;
+    mod sparsity;
+}
+
 pub mod fuse {
     pub mod concat;
     pub mod early_fusion;
@@ -138,6 +154,66 @@ pub const ALL: &[Entry] = &[
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "cross_attention_int8",
+        kernel: compress::cross_attention_int8::KERNEL,
+        wgsl: include_str!("../../kernels/compress/cross_attention_int8.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "dequantize_int4",
+        kernel: compress::dequantize_int4::KERNEL,
+        wgsl: include_str!("../../kernels/compress/dequantize_int4.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "dequantize_int8",
+        kernel: compress::dequantize_int8::KERNEL,
+        wgsl: include_str!("../../kernels/compress/dequantize_int8.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "linear_sparse_2_4",
+        kernel: compress::linear_sparse_2_4::KERNEL,
+        wgsl: include_str!("../../kernels/compress/linear_sparse_2_4.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "linear_w4a16",
+        kernel: compress::linear_w4a16::KERNEL,
+        wgsl: include_str!("../../kernels/compress/linear_w4a16.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "linear_w8a8",
+        kernel: compress::linear_w8a8::KERNEL,
+        wgsl: include_str!("../../kernels/compress/linear_w8a8.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "prune_2_4",
+        kernel: compress::prune_2_4::KERNEL,
+        wgsl: include_str!("../../kernels/compress/prune_2_4.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "prune_magnitude",
+        kernel: compress::prune_magnitude::KERNEL,
+        wgsl: include_str!("../../kernels/compress/prune_magnitude.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "quantize_int4",
+        kernel: compress::quantize_int4::KERNEL,
+        wgsl: include_str!("../../kernels/compress/quantize_int4.wgsl"),
+    },
+    Entry {
+        family: "compress",
+        name: "quantize_int8",
+        kernel: compress::quantize_int8::KERNEL,
+        wgsl: include_str!("../../kernels/compress/quantize_int8.wgsl"),
     },
     Entry {
         family: "fuse",

@@ -6,6 +6,7 @@ mod attend;
 #[path = "../common/mod.rs"]
 mod common;
 mod explain;
+mod compress;
 mod fuse;
 mod normalize;
 mod probe;
@@ -32,6 +33,7 @@ fn oracle(entry: &Entry, problem: &Problem) -> Vec<ArrayD<f64>> {
         "align" => align::oracle,
         "attend" => attend::oracle,
         "explain" => explain::oracle,
+        "compress" => compress::oracle,
         "fuse" => fuse::oracle,
         "normalize" => normalize::oracle,
         "probe" => probe::oracle,

@@ -1,0 +1,155 @@
+// Linear layer on int4 weights: y = sum over groups g of s_g * (x_g * q_g^T), plus b.
+// x[m, k], q[n, ceil(k/8)] words of eight signed codes, lowest nibble first, s[n, ceil(k/group)],
+// b[n] -> y[m, n]. Sums are f32. The last group of a row may be shorter.
+// Weight-only quantisation as in GPTQ (arXiv 2210.17323) and AWQ (arXiv 2306.00978).
+
+struct Params { m: u32, n: u32, k: u32, group: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(2) var<storage, read> q: array<u32>;
+@group(0) @binding(3) var<storage, read> s: array<T>;
+@group(0) @binding(4) var<storage, read> b: array<T>;
+@group(0) @binding(5) var<storage, read_write> y: array<T>;
+
+override WG: u32 = 8u;
+
+fn write(row: u32, col: u32, dot: f32) {
+    if (row < params.m && col < params.n) {
+        y[row * params.n + col] = to_storage(dot + f32(b[col]));
+    }
+}
+
+// Four rows `down` apart by four columns `across` apart.
+fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(row, col + c * across, acc[0][c]);
+        write(row + down, col + c * across, acc[1][c]);
+        write(row + 2u * down, col + c * across, acc[2][c]);
+        write(row + 3u * down, col + c * across, acc[3][c]);
+    }
+}
+
+// Rows and columns beyond the matrix load the last one and are not stored.
+fn last_row(row: u32) -> u32 {
+    return min(row, params.m - 1u);
+}
+
+fn last_col(col: u32) -> u32 {
+    return min(col, params.n - 1u);
+}
+
+// Four elements of a row, zero beyond it; a row may start anywhere in a vector.
+fn load(any_row: u32, quad: u32) -> vec4<f32> {
+    if (4u * quad >= params.k) { return vec4<f32>(); }
+    let at = last_row(any_row) * params.k + 4u * quad;
+    let v = vec4<f32>(x4[at / 4u]);
+    if (params.k % 4u == 0u) { return v; }
+    let n = vec4<f32>(x4[min(at / 4u + 1u, (params.m * params.k - 1u) / 4u)]);
+    var out = v;
+    switch at % 4u {
+        case 1u: { out = vec4<f32>(v.yzw, n.x); }
+        case 2u: { out = vec4<f32>(v.zw, n.xy); }
+        case 3u: { out = vec4<f32>(v.w, n.xyz); }
+        default: {}
+    }
+    let inside = vec4<u32>(0u, 1u, 2u, 3u) + 4u * quad < vec4<u32>(params.k);
+    return select(vec4<f32>(), out, inside);
+}
+
+fn rows4(row: u32, quad: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        load(row, quad), load(row + 1u, quad), load(row + 2u, quad), load(row + 3u, quad));
+}
+
+fn word_at(col: u32, word: u32) -> u32 {
+    return q[last_col(col) * ((params.k + 7u) / 8u) + word];
+}
+
+fn scale_at(col: u32, group: u32) -> f32 {
+    return f32(s[last_col(col) * ((params.k + params.group - 1u) / params.group) + group]);
+}
+
+// The four codes in the lower half of a word.
+fn nibbles(code: u32) -> vec4<f32> {
+    let left = vec4<u32>(code) << vec4<u32>(28u, 24u, 20u, 16u);
+    return vec4<f32>(bitcast<vec4<i32>>(left) >> vec4<u32>(28u));
+}
+
+// acc + v * transpose(t), one multiply-add after the other.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
+// Adds the products of four rows with four columns, all vectors along k.
+fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, cols: mat4x4<f32>) {
+    let t = transpose(cols);
+    (*acc)[0] = multiply_add((*acc)[0], rows[0], t);
+    (*acc)[1] = multiply_add((*acc)[1], rows[1], t);
+    (*acc)[2] = multiply_add((*acc)[2], rows[2], t);
+    (*acc)[3] = multiply_add((*acc)[3], rows[3], t);
+}
+
+fn columns(words: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(nibbles(words.x), nibbles(words.y), nibbles(words.z), nibbles(words.w));
+}
+
+// Four rows and four columns WG apart for each invocation; a group is scaled once it is summed.
+@compute @workgroup_size(WG)
+fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 4u;
+    let col = wid.x * 4u * WG + lane;
+    let words = (params.k + 7u) / 8u;
+    let each = params.group / 8u;
+    var acc: mat4x4<f32>;
+    for (var group = 0u; group * each < words; group++) {
+        var part = mat4x4<f32>();
+        for (var i = group * each; i < min(group * each + each, words); i++) {
+            let codes = vec4<u32>(
+                word_at(col, i), word_at(col + WG, i),
+                word_at(col + 2u * WG, i), word_at(col + 3u * WG, i));
+            add_products(&part, rows4(row, 2u * i), columns(codes));
+            add_products(&part, rows4(row, 2u * i + 1u), columns(codes >> vec4<u32>(16u)));
+        }
+        let scales = vec4<f32>(
+            scale_at(col, group), scale_at(col + WG, group),
+            scale_at(col + 2u * WG, group), scale_at(col + 3u * WG, group));
+        acc[0] += part[0] * scales;
+        acc[1] += part[1] * scales;
+        acc[2] += part[2] * scales;
+        acc[3] += part[3] * scales;
+    }
+    write_block(row, 1u, col, WG, acc);
+}
+
+// 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart; weights are scaled
+// on their way into the tile. Rows are five vec4 apart, so that neighbours are on other banks.
+var<workgroup> x_tile: array<vec4<f32>, 320>;
+var<workgroup> w_tile: array<vec4<f32>, 320>;
+
+// Four scaled weights of a column, zero beyond it.
+fn weights(col: u32, quad: u32) -> vec4<f32> {
+    if (4u * quad >= params.k) { return vec4<f32>(); }
+    let code = word_at(col, quad / 2u) >> (16u * (quad % 2u));
+    return nibbles(code) * scale_at(col, 4u * quad / params.group);
+}
+
+@compute @workgroup_size(256)
+fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = lane / 4u * 5u + lane % 4u;
+    var acc: mat4x4<f32>;
+    for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
+        x_tile[at] = load(wid.y * 64u + lane / 4u, first + lane % 4u);
+        w_tile[at] = weights(wid.x * 64u + lane / 4u, first + lane % 4u);
+        workgroupBarrier();
+        for (var i = 0u; i < 4u; i++) {
+            let r = lane / 16u * 5u + i;
+            let c = lane % 16u * 5u + i;
+            add_products(&acc,
+                mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
+                mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+        }
+        workgroupBarrier();
+    }
+    write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}

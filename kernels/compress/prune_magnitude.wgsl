@@ -1,0 +1,193 @@
+// Prune by magnitude: of n weights the `keep` largest stay, of equal ones the first.
+// x[n] -> y[n], survivors bit for bit among zeros, and mask[ceil(n/32)], bit i of word w for
+// element 32 w + i.
+//
+// A radix select, eight bits at a time, finds the smallest magnitude that stays, then among the
+// elements of that magnitude the last one that stays, whose key is n - 1 - index: 0 for the last.
+// state: magnitude, how many elements of it stay, index key, whether all of them do.
+
+struct Params { n: u32, keep: u32 }
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(2) var<storage, read_write> y: array<T>;
+@group(0) @binding(3) var<storage, read_write> mask: array<u32>;
+@group(0) @binding(4) var<storage, read_write> state: array<u32>;
+@group(0) @binding(5) var<storage, read_write> histogram: array<atomic<u32>>;
+
+override WG: u32 = 8u;
+override EACH: u32 = 32u; // vectors an invocation looks at
+override PASS: u32 = 0u;
+override PASSES: u32 = 5u;
+override SHIFT: u32 = 24u; // lowest bit of the digit
+override BY_INDEX: u32 = 0u;
+
+fn quads() -> u32 {
+    return (params.n + 3u) / 4u;
+}
+
+// Magnitudes order as their bits do. A last vector that is not full ends in padding.
+fn magnitudes(quad: u32) -> vec4<u32> {
+    return bitcast<vec4<u32>>(vec4<f32>(x4[quad])) & vec4<u32>(0x7fffffffu);
+}
+
+// The key of an element if it agrees with what is known about the last survivor.
+struct Key { value: u32, counts: bool }
+
+fn key_of(magnitude: u32, index: u32) -> Key {
+    let value = select(magnitude, params.n - 1u - index, BY_INDEX == 1u);
+    let known = select(state[0], state[2], BY_INDEX == 1u);
+    // Two shifts, because one by 32 is none.
+    let agrees = (value >> SHIFT) >> 8u == (known >> SHIFT) >> 8u;
+    let among = BY_INDEX == 0u || (magnitude == state[0] && state[3] == 0u);
+    return Key(value, agrees && among && index < params.n);
+}
+
+@compute @workgroup_size(WG)
+fn reset(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = wid.x * WG + lane;
+    if (index < 256u * PASSES) { atomicStore(&histogram[index], 0u); }
+    if (index == 0u) {
+        state[0] = 0u;
+        state[1] = params.keep;
+        state[2] = 0u;
+        state[3] = 0u;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn count(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = (wid.x + wid.y * grid.x) * WG * EACH + lane;
+    for (var quad = first; quad < min(first + WG * EACH, quads()); quad += WG) {
+        let m = magnitudes(quad);
+        for (var i = 0u; i < 4u; i++) {
+            let key = key_of(m[i], 4u * quad + i);
+            let bin = 256u * PASS + ((key.value >> SHIFT) & 255u);
+            if (key.counts) { atomicAdd(&histogram[bin], 1u); }
+        }
+    }
+}
+
+var<workgroup> bins: array<atomic<u32>, 256>;
+var<workgroup> sums: array<u32, 256>;
+
+// The same for workgroups of 256, which count for themselves first.
+@compute @workgroup_size(256)
+fn count_shared(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    atomicStore(&bins[lane], 0u);
+    workgroupBarrier();
+    let first = (wid.x + wid.y * grid.x) * 256u * EACH + lane;
+    for (var quad = first; quad < min(first + 256u * EACH, quads()); quad += 256u) {
+        let m = magnitudes(quad);
+        for (var i = 0u; i < 4u; i++) {
+            let key = key_of(m[i], 4u * quad + i);
+            if (key.counts) { atomicAdd(&bins[(key.value >> SHIFT) & 255u], 1u); }
+        }
+    }
+    workgroupBarrier();
+    let own = atomicLoad(&bins[lane]);
+    if (own > 0u) { atomicAdd(&histogram[256u * PASS + lane], own); }
+}
+
+// The digit of the last survivor: `above` elements have a larger one, `own` have the same.
+fn decide(bin: u32, above: u32, own: u32) {
+    state[1] -= above;
+    if (BY_INDEX == 1u) {
+        state[2] |= bin << SHIFT;
+    } else {
+        state[0] |= bin << SHIFT;
+        if (SHIFT == 0u && state[1] == own) { state[3] = 1u; }
+    }
+}
+
+@compute @workgroup_size(1)
+fn choose() {
+    if (BY_INDEX == 1u && state[3] == 1u) { return; }
+    var above = 0u;
+    for (var i = 0u; i < 256u; i++) {
+        let own = atomicLoad(&histogram[256u * PASS + 255u - i]);
+        if (above + own >= state[1]) {
+            decide(255u - i, above, own);
+            return;
+        }
+        above += own;
+    }
+}
+
+// The same by a scan of the bins from the largest on.
+@compute @workgroup_size(256)
+fn choose_shared(@builtin(local_invocation_index) lane: u32) {
+    let own = atomicLoad(&histogram[256u * PASS + 255u - lane]);
+    let wanted = state[1];
+    var sum = own;
+    for (var reach = 1u; reach < 256u; reach *= 2u) {
+        sums[lane] = sum;
+        workgroupBarrier();
+        if (lane >= reach) { sum += sums[lane - reach]; }
+        workgroupBarrier();
+    }
+    let idle = BY_INDEX == 1u && state[3] == 1u;
+    storageBarrier();
+    if (!idle && sum >= wanted && sum - own < wanted) { decide(255u - lane, sum - own, own); }
+}
+
+// Stores four elements and gives their mask.
+fn prune(quad: u32) -> u32 {
+    let four = x4[quad];
+    let m = magnitudes(quad);
+    var bits = 0u;
+    for (var i = 0u; i < min(4u, params.n - 4u * quad); i++) {
+        let index = 4u * quad + i;
+        var stays = params.keep == params.n;
+        if (params.keep > 0u && !stays) {
+            let last = m[i] == state[0] && params.n - 1u - index >= state[2];
+            stays = m[i] > state[0] || last;
+        }
+        y[index] = select(T(), four[i], stays);
+        bits |= u32(stays) << i;
+    }
+    return bits;
+}
+
+// One invocation a word of the mask.
+@compute @workgroup_size(WG)
+fn write(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let word = (wid.x + wid.y * grid.x) * WG + lane;
+    if (word >= (params.n + 31u) / 32u) { return; }
+    var bits = 0u;
+    for (var i = 0u; i < min(8u, quads() - 8u * word); i++) {
+        bits |= prune(8u * word + i) << (4u * i);
+    }
+    mask[word] = bits;
+}
+
+// One invocation four elements: neighbours read neighbouring vectors.
+@compute @workgroup_size(256)
+fn write_shared(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let quad = (wid.x + wid.y * grid.x) * 256u + lane;
+    var own = 0u;
+    if (quad < quads()) { own = prune(quad); }
+    sums[lane] = own;
+    workgroupBarrier();
+    if (lane % 8u == 0u && quad < quads()) {
+        var bits = 0u;
+        for (var i = 0u; i < 8u; i++) { bits |= sums[lane + i] << (4u * i); }
+        mask[quad / 8u] = bits;
+    }
+}

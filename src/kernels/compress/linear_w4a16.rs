@@ -1,0 +1,161 @@
+//! Linear layer on int4 weights with a scale for each group along k, activations kept in floating
+//! point: GPTQ (arXiv 2210.17323), AWQ (arXiv 2306.00978).
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::codes::{
+    Span, entry, half, noise_ratio, originals, padded, power, quantise, scale_tensor,
+};
+use super::products::{self, large, of, weight_scale};
+use super::quantize_int4::group;
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{
+    Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Uncompressed,
+    Variant, Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &LinearW4A16;
+
+struct LinearW4A16;
+
+/// No barrier. Eight invocations fill one vector unit of a CPU adapter.
+const REGISTER: Variant = Variant::new("register", &[("WG", 8.0)]);
+const TILED: Variant = Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) };
+const VARIANTS: &[Variant] =
+    &[REGISTER, half("register_f16", REGISTER), TILED, half("tiled_f16", TILED)];
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("codes without a sign", ">> vec4<u32>(28u)", ">> vec4<u32>(27u)"),
+    Mutant::new("last group dropped", "group * each < words", "group * each + each < words"),
+    Mutant::new(
+        "scale of the group before",
+        "4u * quad / params.group",
+        "4u * quad / (params.group + 8u)",
+    ),
+    Mutant::new("scale left out", "part[0] * scales", "part[0]"),
+    Mutant::new("halves of a word swapped", "codes >> vec4<u32>(16u)", "codes"),
+    Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
+    Mutant::new(
+        "last vector dropped",
+        "first < (params.k + 3u) / 4u",
+        "first + 4u < (params.k + 3u) / 4u",
+    ),
+];
+
+impl Kernel for LinearW4A16 {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "project floating-point rows by int4 weights with a scale for each group",
+            difficulties: &[4],
+            dtypes: &[Dtype::I4],
+            variants: VARIANTS,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Integers,
+                Distribution::Offset,
+                Distribution::Outliers,
+            ],
+            mutants: MUTANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        if preset != Preset::Smoke {
+            return large(preset).into_iter().map(|shape| shape.tag("group128")).collect();
+        }
+        let groups = [
+            ((1, 30, 35), "group32"),
+            ((17, 31, 33), "group32"),
+            ((33, 40, 130), "group64"),
+            ((34, 66, 256), "group128"),
+            ((8, 8, 0), "group32"),
+            ((0, 8, 8), "group32"),
+            ((5, 7, 1408), "group128"),
+        ];
+        groups.map(|(sizes, group)| of(sizes).tag(group)).into()
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let drawn = originals(vec![generator.weight("w", &[n, k], weight_scale(k))]);
+        let span = Span::of(shape);
+        let w = quantise(drawn.float::<Ix2>("w"), span, Elem::I4, generator.storage);
+        let params = Params::new().size("m", m).size("n", n).size("k", k);
+        Inputs {
+            params: params.size("group", group(shape)),
+            tensors: vec![
+                generator.data("x", &[m, k]),
+                Tensor::codes("q", Elem::I4, &[n, padded(k, Elem::I4)], w.codes),
+                scale_tensor("s", generator.storage, &w.scales),
+                generator.weight("b", &[n], 1.0),
+            ],
+            originals: drawn.tensors,
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        products::launch(shape, dtype, variant)
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let (rows, cols) = Span::of(shape).dims(n, k);
+        let float = variant.storage(dtype).bits() / 8;
+        let codes = n * padded(k, Elem::I4) / 2;
+        Work::new(2 * m * n * k, codes + float * (m * k + rows * cols + m * n + n))
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        linear(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        linear(problem, rows)
+    }
+
+    fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
+        let inputs = problem.inputs;
+        let all: Vec<usize> = (0..problem.shape["n"]).collect();
+        let (w, s) = (inputs.float::<Ix2>("w"), inputs.float::<Ix2>("s"));
+        let noise = noise_ratio(power(w, s, Span::of(problem.shape), &all));
+        products::uncompressed(problem, rows, ("x", "w"), noise)
+    }
+}
+
+fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (m, n, k) = (problem.shape["m"], problem.shape["n"], problem.shape["k"]);
+    let length = group(problem.shape);
+    let inputs = problem.inputs;
+    let (x, s) = (inputs.float::<Ix2>("x"), inputs.float::<Ix2>("s"));
+    let q = inputs.codes::<Ix2>("q");
+    let b = inputs.float::<Ix1>("b");
+    let scaled_first = entry(problem.variant) == "tiled";
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, m, n, |row, mut y| {
+        let values = x.row(row);
+        let values = values.as_slice().expect("row-major");
+        for col in 0..n {
+            let codes = q.row(col);
+            let codes = &codes.as_slice().expect("row-major")[..k];
+            let dot = if scaled_first {
+                let terms = values.iter().zip(codes).enumerate().map(|(i, (&x, &code))| {
+                    exact(x) * (exact(f32::from(code)) * exact(s[[col, i / length]]))
+                });
+                S::sum(terms, k)
+            } else {
+                let groups = values.chunks(length).zip(codes.chunks(length)).enumerate();
+                let parts: Vec<S> = groups
+                    .map(|(group, (values, codes))| {
+                        let codes = codes.iter().map(|&code| f32::from(code));
+                        let pairs = values.iter().copied().zip(codes);
+                        S::dot(pairs, values.len()) * exact(s[[col, group]])
+                    })
+                    .collect();
+                S::sum(parts.iter().copied(), parts.len())
+            };
+            y[col] = (dot + exact(b[col])).store(problem.storage());
+        }
+    })]
+}

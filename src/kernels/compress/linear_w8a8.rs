@@ -1,0 +1,178 @@
+//! Linear layer on int8 weights and activations (W8A8 of SmoothQuant, arXiv 2211.10438): exact
+//! integer sums, one scale for each row of either side.
+
+use ndarray::{Array2, Ix1, Ix2};
+
+use super::codes::{Span, half, noise_ratio, originals, padded, power, quantise, scale_tensor};
+use super::products::{self, large, of, weight_scale};
+use crate::accuracy::{Scalar, Tracked};
+use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
+use crate::kernel::{
+    Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Uncompressed,
+    Variant, Work,
+};
+use crate::reference::{Rows, by_rows};
+
+pub const KERNEL: &dyn Kernel = &LinearW8A8;
+
+struct LinearW8A8;
+
+/// Largest k whose sum of products of ±127 fits an i32.
+const MAX_K: usize = 131_071;
+
+fn refuses(shape: &Shape) -> Option<String> {
+    let k = shape["k"];
+    (k > MAX_K).then(|| format!("k is {k}, an i32 holds the sum of {MAX_K} products"))
+}
+
+/// No barrier. Eight invocations fill one vector unit of a CPU adapter.
+const REGISTER: Variant = Variant { refuses, ..Variant::new("register", &[("WG", 8.0)]) };
+const TILED: Variant = Variant { refuses, suits: Suits::Gpu, ..Variant::new("tiled", &[]) };
+const VARIANTS: &[Variant] =
+    &[REGISTER, half("register_f16", REGISTER), TILED, half("tiled_f16", TILED)];
+
+const MUTANTS: &[Mutant] = &[
+    Mutant::new(
+        "sums in f32",
+        "acc0 += dots(a0.x, x) + dots(a0.y, y) + dots(a0.z, z) + dots(a0.w, w);",
+        "acc0 = vec4<i32>(vec4<f32>(acc0) + vec4<f32>(dots(a0.x, x) + dots(a0.y, y)
+            + dots(a0.z, z) + dots(a0.w, w)));",
+    ),
+    Mutant::new("codes without a sign", "dot4I8Packed(a, w.x)", "i32(dot4U8Packed(a, w.x))"),
+    Mutant::new("last word dropped", "i < params.words; i++", "i + 1u < params.words; i++"),
+    Mutant::new("last vector dropped", "i < params.words / 4u", "i + 1u < params.words / 4u"),
+    Mutant::new("scale of the first row", "sa[row]", "sa[0]"),
+    Mutant::new("scale of the weights left out", " * sw[col]", ""),
+    Mutant::new("bias left out", " + f32(b[col])", ""),
+    Mutant::new("tail of a tile not cleared", "word], inside)", "word], true)"),
+];
+
+impl Kernel for LinearW8A8 {
+    fn spec(&self) -> Spec {
+        Spec {
+            summary: "project int8 rows by int8 weights with exact integer sums",
+            difficulties: &[4],
+            dtypes: &[Dtype::I8],
+            variants: VARIANTS,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Integers,
+                Distribution::Outliers,
+                Distribution::Extreme,
+            ],
+            mutants: MUTANTS,
+        }
+    }
+
+    fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        if preset != Preset::Smoke {
+            return large(preset);
+        }
+        let sizes = [
+            (1, 1, 1),
+            (1, 30, 35),
+            (17, 31, 33),
+            (33, 40, 130),
+            (34, 66, 256),
+            (8, 8, 0),
+            (0, 8, 8),
+            (5, 7, 1408),
+            // The longest exact sum.
+            (1, 2, MAX_K),
+        ];
+        sizes.map(of).into()
+    }
+
+    fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let drawn = originals(match generator.distribution {
+            Distribution::Extreme => vec![
+                generator.filled("a", &[m, k], |i| extreme(i / k, i % k, 127.0)),
+                generator.filled("w", &[n, k], |i| extreme(i / k, i % k, 126.0)),
+            ],
+            _ => {
+                vec![generator.data("a", &[m, k]), generator.weight("w", &[n, k], weight_scale(k))]
+            }
+        });
+        let code = |name: &str| quantise(drawn.float::<Ix2>(name), Span::Row, Elem::I8, Elem::F32);
+        let (a, w) = (code("a"), code("w"));
+        let width = padded(k, Elem::I8);
+        Inputs {
+            params: Params::new().size("m", m).size("n", n).size("words", width / 4),
+            tensors: vec![
+                Tensor::codes("qa", Elem::I8, &[m, width], a.codes),
+                scale_tensor("sa", Elem::F32, &a.scales),
+                Tensor::codes("qw", Elem::I8, &[n, width], w.codes),
+                scale_tensor("sw", Elem::F32, &w.scales),
+                generator.weight("b", &[n], 1.0),
+            ],
+            originals: drawn.tensors,
+        }
+    }
+
+    fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+        let mut launch = products::launch(shape, dtype, variant);
+        let name = &mut launch.dispatches[0].entry;
+        if *name == "registers" && !shape["k"].div_ceil(4).is_multiple_of(4) {
+            *name = "registers_any";
+        }
+        launch
+    }
+
+    fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
+        let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
+        let float = variant.storage(dtype).bits() / 8;
+        let codes = (m + n) * padded(k, Elem::I8);
+        let bytes = codes + 4 * (m + n) + float * (m * n + n);
+        Work { arithmetic: Dtype::I8, ..Work::new(2 * m * n * k, bytes) }
+    }
+
+    fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
+        linear(problem, rows)
+    }
+
+    fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
+        linear(problem, rows)
+    }
+
+    fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
+        let inputs = problem.inputs;
+        let ratio = |x: &str, s: &str, rows: &[usize]| {
+            noise_ratio(power(inputs.float::<Ix2>(x), inputs.float::<Ix2>(s), Span::Row, rows))
+        };
+        let chosen = rows.of(problem.shape["m"]);
+        let all: Vec<usize> = (0..problem.shape["n"]).collect();
+        let noise = ratio("a", "sa", &chosen) + ratio("w", "sw", &all);
+        products::uncompressed(problem, rows, ("a", "w"), noise)
+    }
+}
+
+/// Codes of one sign in each row, so that sums grow as far as they can. Every fourth one may be
+/// `fourth` instead of 127, which makes the sum of four products odd: an f32 rounds it away.
+fn extreme(row: usize, col: usize, fourth: f32) -> f32 {
+    let size = if col % 4 == 3 { fourth } else { 127.0 };
+    if row % 2 == 1 { -size } else { size }
+}
+
+fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
+    let (m, n) = (problem.shape["m"], problem.shape["n"]);
+    let inputs = problem.inputs;
+    let (qa, qw) = (inputs.codes::<Ix2>("qa"), inputs.codes::<Ix2>("qw"));
+    let (sa, sw) = (inputs.float::<Ix2>("sa"), inputs.float::<Ix2>("sw"));
+    let b = inputs.float::<Ix1>("b");
+    let exact = |value: f32| S::exact(f64::from(value));
+    vec![by_rows(rows, m, n, |row, mut y| {
+        let codes = qa.row(row);
+        let codes = codes.as_slice().expect("row-major");
+        for col in 0..n {
+            let weights = qw.row(col);
+            let pairs = codes.iter().zip(weights.as_slice().expect("row-major"));
+            let acc: i32 = pairs.map(|(&a, &w)| i32::from(a) * i32::from(w)).sum();
+            // A device rounds what has more than 24 bits when it becomes an f32.
+            let (high, low) = (acc & !0xfff, acc & 0xfff);
+            let sum = S::exact(f64::from(high)) + S::exact(f64::from(low));
+            let scaled = sum * exact(sa[[row, 0]]) * exact(sw[[col, 0]]);
+            y[col] = (scaled + exact(b[col])).store(problem.storage());
+        }
+    })]
+}
