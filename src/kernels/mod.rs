@@ -3,8 +3,12 @@
 use crate::kernel::Entry;
 
 pub mod attend {
+    pub mod bottleneck_attention;
     pub mod cross_attention;
+    pub mod gated_cross_attention;
+    mod needle;
     mod pairs;
+    mod weights;
 }
 
 pub mod fuse {
@@ -37,9 +41,21 @@ pub mod project {
 pub const ALL: &[Entry] = &[
     Entry {
         family: "attend",
+        name: "bottleneck_attention",
+        kernel: attend::bottleneck_attention::KERNEL,
+        wgsl: include_str!("../../kernels/attend/bottleneck_attention.wgsl"),
+    },
+    Entry {
+        family: "attend",
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "attend",
+        name: "gated_cross_attention",
+        kernel: attend::gated_cross_attention::KERNEL,
+        wgsl: include_str!("../../kernels/attend/gated_cross_attention.wgsl"),
     },
     Entry {
         family: "fuse",
