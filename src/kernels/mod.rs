@@ -33,7 +33,10 @@ pub mod probe {
 }
 
 pub mod project {
+    pub mod embedding_lookup;
     pub mod linear;
+    pub mod linear_batched;
+    pub mod mlp_projector;
 }
 
 /// Every kernel, by family and name.
@@ -113,8 +116,26 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "project",
+        name: "embedding_lookup",
+        kernel: project::embedding_lookup::KERNEL,
+        wgsl: include_str!("../../kernels/project/embedding_lookup.wgsl"),
+    },
+    Entry {
+        family: "project",
         name: "linear",
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
+    },
+    Entry {
+        family: "project",
+        name: "linear_batched",
+        kernel: project::linear_batched::KERNEL,
+        wgsl: include_str!("../../kernels/project/linear_batched.wgsl"),
+    },
+    Entry {
+        family: "project",
+        name: "mlp_projector",
+        kernel: project::mlp_projector::KERNEL,
+        wgsl: include_str!("../../kernels/project/mlp_projector.wgsl"),
     },
 ];
