@@ -1,200 +1,200 @@
-// Cross-attention: o = softmax(q * k^T / sqrt(d)) * v for each batch and head.
-// q[batch, queries, heads, d], k and v[batch, keys, heads, d], len[batch] -> o like q.
-// Keys from len on are padding: never read; a batch of length 0 gives zeros.
+// Attention of one modality's queries over another's keys: o = softmax(scale * q k^T) v by heads.
+// q[batch, queries, heads, D], k[batch, keys, kv_heads, D], v[batch, keys, kv_heads, E],
+// len[batch], mask[queries, ceil(keys / 32)] -> o[batch, queries, heads, E].
 //
-// `unfused` stores all scores: three dispatches. `flash` is the online softmax of arXiv 1805.02867
-// as used by arXiv 2205.14135, here with one invocation for each query row and no barrier.
+// Head groups share a key head (arXiv 2305.13245). Query i sees key j if j < len, j <= i + reach
+// (causal 0, MulT's band |keys - queries|, else keys) and, with BITS, bit j of its mask row is set;
+// one that sees none gives zeros. Scores go through memory, or as in flash (arXiv 2205.14135) one
+// invocation a row, or SPLITS of them merged in a fixed order, keeps a running maximum.
 
-struct Params { batch: u32, heads: u32, queries: u32, keys: u32, d: u32, scale: f32 }
+struct Params {
+    rows: u32, heads: u32, kv_heads: u32, queries: u32, keys: u32, reach: u32, scale: f32,
+}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<T>;
+@group(0) @binding(1) var<storage, read> q4: array<T4>;
 @group(0) @binding(2) var<storage, read> k: array<T>;
+@group(0) @binding(2) var<storage, read> k4: array<T4>;
 @group(0) @binding(3) var<storage, read> v: array<T>;
+@group(0) @binding(3) var<storage, read> v4: array<T4>;
 @group(0) @binding(4) var<storage, read> len: array<u32>;
-@group(0) @binding(5) var<storage, read_write> o: array<T>;
-@group(0) @binding(6) var<storage, read_write> scores: array<f32>;
+@group(0) @binding(5) var<storage, read> mask: array<u32>;
+@group(0) @binding(6) var<storage, read_write> o: array<T>;
+@group(0) @binding(7) var<storage, read_write> scratch: array<f32>;
 
 override WG: u32 = 64u;
-// ceil(d / 4), so that loops over a row can be unrolled.
-override QUADS: u32 = 32u;
+override D: u32 = 64u;
+override E: u32 = 64u;
+override BITS: bool = false;
+override SPLITS: u32 = 1u;
+const LOWEST: f32 = -3.0e38; // below every score
+struct Invocation {
+    @builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+}
+fn number(at: Invocation) -> u32 { return at.id.x + at.id.y * at.groups.x * WG; }
 
-// Below every score.
-const LOWEST: f32 = -3.0e38;
+// Output rows are numbered (batch, query, head), as o is stored.
+fn query_of(row: u32) -> u32 { return row / params.heads % params.queries; }
+fn batch_of(row: u32) -> u32 { return row / (params.heads * params.queries); }
 
-fn valid_keys(b: u32) -> u32 {
-    return min(len[b], params.keys);
+// Keys from here on are hidden from the row.
+fn end_of(row: u32) -> u32 {
+    return min(min(len[batch_of(row)], params.keys), query_of(row) + params.reach + 1u);
 }
 
-// Output rows are numbered (b, query, h), as o is stored.
-fn batch_of(row: u32) -> u32 {
-    return row / (params.queries * params.heads);
+fn is_hidden(query: u32, key: u32) -> bool {
+    let word = query * ((params.keys + 31u) / 32u) + key / 32u;
+    return BITS && ((mask[word] >> (key % 32u)) & 1u) == 0u;
 }
 
-// Where the elements of one key or value start.
-fn key_base(b: u32, key: u32, h: u32) -> u32 {
-    return ((b * params.keys + key) * params.heads + h) * params.d;
+// Number of the row's first key or value; the next one is kv_heads further.
+fn first_key(row: u32) -> u32 {
+    let group = row % params.heads / (params.heads / params.kv_heads);
+    return batch_of(row) * params.keys * params.kv_heads + group;
+}
+
+fn score(row: u32, key: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < D; i++) { sum += f32(q[row * D + i]) * f32(k[key * D + i]); }
+    return sum * params.scale;
 }
 
 // One invocation a score.
-@compute @workgroup_size(WG)
-fn score_pairs(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = (wid.x + wid.y * groups.x) * WG + lane;
-    if (index >= params.batch * params.queries * params.heads * params.keys) { return; }
-    let row = index / params.keys;
-    let key = index % params.keys;
-    let b = batch_of(row);
-    if (key >= valid_keys(b)) { return; }
-    let from_q = row * params.d;
-    let from_k = key_base(b, key, row % params.heads);
-    var dot = 0.0;
-    for (var i = 0u; i < params.d; i++) { dot += f32(q[from_q + i]) * f32(k[from_k + i]); }
-    scores[index] = dot * params.scale;
+@compute @workgroup_size(WG) fn score_pairs(at: Invocation) {
+    let row = number(at) / params.keys;
+    let key = number(at) % params.keys;
+    if (row >= params.rows || key >= end_of(row)) { return; }
+    scratch[number(at)] = LOWEST;
+    if (is_hidden(query_of(row), key)) { return; }
+    scratch[number(at)] = score(row, first_key(row) + key * params.kv_heads);
 }
 
 var<workgroup> partial: array<f32, WG>;
-
-// Maximum over the workgroup, the same bits in every invocation.
-fn reduce_max(lane: u32, value: f32) -> f32 {
+// Sum or maximum over the workgroup, the same bits in every invocation.
+fn reduce(lane: u32, value: f32, is_sum: bool) -> f32 {
     partial[lane] = value;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if (lane < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
-    }
-    let peak = workgroupUniformLoad(&partial[0]);
-    workgroupBarrier();
-    return peak;
-}
-
-// Sum over the workgroup, the same bits in every invocation.
-fn reduce_sum(lane: u32, value: f32) -> f32 {
-    partial[lane] = value;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) { partial[lane] += partial[lane + half]; }
+        if (lane < half) {
+            let other = partial[lane + half];
+            partial[lane] = select(max(partial[lane], other), partial[lane] + other, is_sum);
+        }
     }
     return workgroupUniformLoad(&partial[0]);
 }
 
 // One workgroup a row of scores, in place.
 @compute @workgroup_size(WG)
-fn softmax_rows(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn softmax_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
     let row = wid.x + wid.y * groups.x;
-    if (row >= params.batch * params.queries * params.heads) { return; }
-    let valid = valid_keys(batch_of(row));
+    if (row >= params.rows) { return; }
     let base = row * params.keys;
+    let end = base + end_of(row);
     var peak = LOWEST;
-    for (var i = lane; i < valid; i += WG) { peak = max(peak, scores[base + i]); }
-    peak = reduce_max(lane, peak);
+    for (var i = base + lane; i < end; i += WG) { peak = max(peak, scratch[i]); }
+    peak = reduce(lane, peak, false);
     var total = 0.0;
-    for (var i = lane; i < valid; i += WG) { total += exp(scores[base + i] - peak); }
-    total = reduce_sum(lane, total);
-    for (var i = lane; i < valid; i += WG) {
-        scores[base + i] = exp(scores[base + i] - peak) / total;
-    }
+    for (var i = base + lane; i < end; i += WG) { total += exp(scratch[i] - peak); }
+    total = reduce(lane, total, true);
+    for (var i = base + lane; i < end; i += WG) { scratch[i] = exp(scratch[i] - peak) / total; }
 }
 
 // One invocation an output element.
-@compute @workgroup_size(WG)
-fn mix_values(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = (wid.x + wid.y * groups.x) * WG + lane;
-    if (index >= params.batch * params.queries * params.heads * params.d) { return; }
-    let row = index / params.d;
-    let b = batch_of(row);
-    let column = key_base(b, 0u, row % params.heads) + index % params.d;
-    let stride = params.heads * params.d;
-    let valid = valid_keys(b);
+@compute @workgroup_size(WG) fn mix_values(at: Invocation) {
+    let row = number(at) / E;
+    if (row >= params.rows) { return; }
+    let end = end_of(row);
+    let first = first_key(row) * E + number(at) % E;
     var sum = 0.0;
-    for (var key = 0u; key < valid; key++) {
-        sum += scores[row * params.keys + key] * f32(v[column + key * stride]);
+    for (var key = 0u; key < end; key++) {
+        if (is_hidden(query_of(row), key)) { continue; }
+        sum += scratch[row * params.keys + key] * f32(v[first + key * params.kv_heads * E]);
     }
-    o[index] = to_storage(sum);
+    o[number(at)] = to_storage(sum);
 }
 
-// Elements i to i + 3 of a row of d elements, zero beyond it.
-fn quad_q(base: u32, i: u32) -> vec4<f32> {
-    let at = base + i;
-    if (i + 3u < params.d) {
-        return vec4<f32>(f32(q[at]), f32(q[at + 1u]), f32(q[at + 2u]), f32(q[at + 3u]));
+// The largest score seen; the sum of weights relative to it, and of the values they multiply.
+var<private> peak: f32 = LOWEST;
+var<private> total: f32;
+var<private> sums: array<vec4<f32>, 32>;
+
+// The weight of one more score.
+fn weigh(score: f32) -> f32 {
+    if (score > peak) {
+        let shrink = exp(peak - score);
+        total *= shrink;
+        for (var c = 0u; c < (E + 3u) / 4u; c++) { sums[c] *= shrink; }
+        peak = score;
     }
-    var row = vec4<f32>(f32(q[at]), 0.0, 0.0, 0.0);
-    if (i + 1u < params.d) { row.y = f32(q[at + 1u]); }
-    if (i + 2u < params.d) { row.z = f32(q[at + 2u]); }
-    return row;
+    let weight = exp(score - peak);
+    total += weight;
+    return weight;
 }
 
-fn quad_k(base: u32, i: u32) -> vec4<f32> {
-    let at = base + i;
-    if (i + 3u < params.d) {
-        return vec4<f32>(f32(k[at]), f32(k[at + 1u]), f32(k[at + 2u]), f32(k[at + 3u]));
-    }
-    var row = vec4<f32>(f32(k[at]), 0.0, 0.0, 0.0);
-    if (i + 1u < params.d) { row.y = f32(k[at + 1u]); }
-    if (i + 2u < params.d) { row.z = f32(k[at + 2u]); }
-    return row;
+// Neighbouring invocations share batch and head and so read the same keys, or neighbouring ones.
+fn row_of(at: Invocation) -> u32 {
+    let index = number(at) / SPLITS;
+    let pair = index / params.queries;
+    let position = pair / params.heads * params.queries + index % params.queries;
+    return position * params.heads + pair % params.heads;
 }
 
-fn quad_v(base: u32, i: u32) -> vec4<f32> {
-    let at = base + i;
-    if (i + 3u < params.d) {
-        return vec4<f32>(f32(v[at]), f32(v[at + 1u]), f32(v[at + 2u]), f32(v[at + 3u]));
+fn finish(row: u32, split: u32) {
+    let base = row * (E + 2u) * SPLITS + split;
+    if (SPLITS > 1u) { scratch[base] = peak; scratch[base + SPLITS] = total; }
+    let divisor = select(total, 1.0, total == 0.0);
+    for (var i = 0u; i < E; i++) {
+        if (SPLITS > 1u) { scratch[base + (i + 2u) * SPLITS] = sums[i / 4u][i % 4u]; }
+        else { o[row * E + i] = to_storage(sums[i / 4u][i % 4u] / divisor); }
     }
-    var row = vec4<f32>(f32(v[at]), 0.0, 0.0, 0.0);
-    if (i + 1u < params.d) { row.y = f32(v[at + 1u]); }
-    if (i + 2u < params.d) { row.z = f32(v[at + 2u]); }
-    return row;
 }
 
-// One invocation a query row, neighbours share batch and head and so read the same key.
-@compute @workgroup_size(WG)
-fn flash(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = (wid.x + wid.y * groups.x) * WG + lane;
-    if (index >= params.batch * params.heads * params.queries) { return; }
-    let b = index / (params.heads * params.queries);
-    let h = index / params.queries % params.heads;
-    let base = ((b * params.queries + index % params.queries) * params.heads + h) * params.d;
+// D and E are multiples of 4.
+@compute @workgroup_size(WG) fn flash(at: Invocation) {
+    let row = row_of(at);
+    if (row >= params.rows) { return; }
+    let first = first_key(row);
+    let end = end_of(row);
     var query: array<vec4<f32>, 32>;
-    var sums: array<vec4<f32>, 32>;
-    for (var c = 0u; c < QUADS; c++) { query[c] = quad_q(base, 4u * c); }
-    let valid = valid_keys(b);
-    var peak = LOWEST;
-    var total = 0.0;
-    for (var key = 0u; key < valid; key++) {
-        let start = key_base(b, key, h);
-        var products = 0.0;
-        for (var c = 0u; c < QUADS; c++) { products += dot(query[c], quad_k(start, 4u * c)); }
-        let score = products * params.scale;
-        if (score > peak) {
-            let shrink = exp(peak - score);
-            total *= shrink;
-            for (var c = 0u; c < QUADS; c++) { sums[c] *= shrink; }
-            peak = score;
-        }
-        let weight = exp(score - peak);
-        total += weight;
-        for (var c = 0u; c < QUADS; c++) { sums[c] += weight * quad_v(start, 4u * c); }
+    for (var c = 0u; c < D / 4u; c++) { query[c] = vec4<f32>(q4[row * (D / 4u) + c]); }
+    for (var key = number(at) % SPLITS; key < end; key += SPLITS) {
+        if (is_hidden(query_of(row), key)) { continue; }
+        let n = first + key * params.kv_heads;
+        var sum = 0.0;
+        for (var c = 0u; c < D / 4u; c++) { sum += dot(query[c], vec4<f32>(k4[n * (D / 4u) + c])); }
+        let weight = weigh(sum * params.scale);
+        for (var c = 0u; c < E / 4u; c++) { sums[c] += weight * vec4<f32>(v4[n * (E / 4u) + c]); }
     }
-    let divisor = select(total, 1.0, valid == 0u);
-    for (var c = 0u; c < QUADS; c++) {
-        let out = sums[c] / divisor;
-        for (var i = 0u; i < 4u; i++) {
-            if (4u * c + i < params.d) { o[base + 4u * c + i] = to_storage(out[i]); }
-        }
+    finish(row, number(at) % SPLITS);
+}
+
+@compute @workgroup_size(WG) fn flash_any(at: Invocation) {
+    let row = row_of(at);
+    if (row >= params.rows) { return; }
+    let first = first_key(row);
+    let end = end_of(row);
+    for (var key = number(at) % SPLITS; key < end; key += SPLITS) {
+        if (is_hidden(query_of(row), key)) { continue; }
+        let n = first + key * params.kv_heads;
+        let weight = weigh(score(row, n));
+        for (var i = 0u; i < E; i++) { sums[i / 4u][i % 4u] += weight * f32(v[n * E + i]); }
     }
+    finish(row, number(at) % SPLITS);
+}
+
+// One invocation an output element.
+@compute @workgroup_size(WG) fn merge_splits(at: Invocation) {
+    let row = number(at) / E;
+    if (row >= params.rows) { return; }
+    let base = row * (E + 2u) * SPLITS; // peaks, totals, then E sums
+    var highest = LOWEST;
+    for (var s = base; s < base + SPLITS; s++) { highest = max(highest, scratch[s]); }
+    var all = vec2<f32>();
+    for (var s = base; s < base + SPLITS; s++) {
+        let value = scratch[s + (number(at) % E + 2u) * SPLITS];
+        all += exp(scratch[s] - highest) * vec2<f32>(scratch[s + SPLITS], value);
+    }
+    o[number(at)] = to_storage(all.y / select(all.x, 1.0, all.x == 0.0));
 }

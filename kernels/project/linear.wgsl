@@ -1,6 +1,5 @@
 // Linear layer with an optional activation: y = act(x * w^T + b).
 // x[m, k], w[n, k], b[n] -> y[m, n]. With k = 0 the result is act(b).
-//
 // Where k % 4 = 0 both operands are read as vec4 along k through x4 and w4, the same buffers; the
 // `_any` entry points assemble the vectors from scalars and never read past a row.
 // GELU: arXiv 1606.08415; its erf is 7.1.26 of Abramowitz and Stegun.
@@ -17,13 +16,13 @@ struct Params { m: u32, n: u32, k: u32 }
 
 override ACTIVATION: u32 = 0u; // 0 none, 1 GELU by erf, 2 GELU by tanh, 3 GELU by sigmoid
 override WG: u32 = 8u;
+override STEP: u32 = 8u; // from one column of an invocation to its next
 
 fn erf(v: f32) -> f32 {
-    let magnitude = abs(v);
-    let t = 1.0 / (1.0 + 0.3275911 * magnitude);
+    let t = 1.0 / (1.0 + 0.3275911 * abs(v));
     let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t
         + 0.254829592) * t;
-    let tail = 1.0 - poly * exp(-(magnitude * magnitude));
+    let tail = 1.0 - poly * exp(-(v * v));
     return select(tail, -tail, v < 0.0);
 }
 
@@ -34,23 +33,17 @@ fn tanh_exp(v: f32) -> f32 {
 }
 
 // exp(-v) would pass the largest f32 at v = -88.7.
-fn sigmoid(v: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-max(v, -80.0)));
-}
-
+fn sigmoid(v: f32) -> f32 { return 1.0 / (1.0 + exp(-max(v, -80.0))); }
 fn activate(v: f32) -> f32 {
-    switch ACTIVATION {
-        case 1u: { return 0.5 * v * (1.0 + erf(v * 0.70710678)); }
-        case 2u: { return 0.5 * v * (1.0 + tanh_exp(0.7978846 * (v + 0.044715 * (v * v * v)))); }
-        case 3u: { return v * sigmoid(1.702 * v); }
-        default: { return v; }
-    }
+    if (ACTIVATION == 1u) { return 0.5 * v * (1.0 + erf(v * 0.70710678)); }
+    let inner = 0.7978846 * (v + 0.044715 * (v * v * v));
+    if (ACTIVATION == 2u) { return 0.5 * v * (1.0 + tanh_exp(inner)); }
+    return select(v, v * sigmoid(1.702 * v), ACTIVATION == 3u);
 }
 
 fn write(row: u32, col: u32, dot: f32) {
-    if (row < params.m && col < params.n) {
-        y[row * params.n + col] = to_storage(activate(dot + f32(b[col])));
-    }
+    if (row >= params.m || col >= params.n) { return; }
+    y[row * params.n + col] = to_storage(activate(dot + f32(b[col])));
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
@@ -81,18 +74,15 @@ fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
 fn row4(row: u32, q: u32) -> vec4<f32> {
     return vec4<f32>(x4[min(row, params.m - 1u) * (params.k / 4u) + q]);
 }
-
 fn col4(col: u32, q: u32) -> vec4<f32> {
     return vec4<f32>(w4[min(col, params.n - 1u) * (params.k / 4u) + q]);
 }
-
 fn rows4(row: u32, q: u32) -> mat4x4<f32> {
     return mat4x4<f32>(row4(row, q), row4(row + 1u, q), row4(row + 2u, q), row4(row + 3u, q));
 }
-
 fn cols4(col: u32, q: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
-        col4(col, q), col4(col + WG, q), col4(col + 2u * WG, q), col4(col + 3u * WG, q));
+        col4(col, q), col4(col + STEP, q), col4(col + 2u * STEP, q), col4(col + 3u * STEP, q));
 }
 
 // Eight consecutive rows and eight columns WG apart for each invocation.
@@ -127,7 +117,6 @@ fn row_any(row: u32, q: u32) -> vec4<f32> {
     for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = f32(x[base + i]); }
     return v;
 }
-
 fn col_any(col: u32, q: u32) -> vec4<f32> {
     let base = min(col, params.n - 1u) * params.k;
     var v = vec4<f32>();
@@ -137,10 +126,8 @@ fn col_any(col: u32, q: u32) -> vec4<f32> {
 
 // Four rows and four columns for each invocation, because scalar loads dominate.
 @compute @workgroup_size(WG)
-fn registers_any(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn registers_any(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
     let row = wid.y * 4u;
     let col = wid.x * 4u * WG + lane;
     var acc: mat4x4<f32>;
@@ -158,8 +145,8 @@ fn registers_any(
 // apart instead of four, so that eight neighbouring columns are on different banks.
 var<workgroup> x_tile: array<vec4<f32>, 320>;
 var<workgroup> w_tile: array<vec4<f32>, 320>;
-
 fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
+    workgroupBarrier();
     for (var q = 0u; q < 4u; q++) {
         let r = lane / 16u * 5u + q;
         let c = lane % 16u * 5u + q;
@@ -167,6 +154,7 @@ fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
             mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
             mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
     }
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(256)
@@ -178,9 +166,7 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         let inside = first + lane % 4u < params.k / 4u;
         x_tile[at] = select(vec4<f32>(), row4(wid.y * 64u + lane / 4u, q), inside);
         w_tile[at] = select(vec4<f32>(), col4(wid.x * 64u + lane / 4u, q), inside);
-        workgroupBarrier();
         add_tile(&acc, lane);
-        workgroupBarrier();
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
@@ -192,9 +178,23 @@ fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
         x_tile[at] = row_any(wid.y * 64u + lane / 4u, first + lane % 4u);
         w_tile[at] = col_any(wid.x * 64u + lane / 4u, first + lane % 4u);
-        workgroupBarrier();
         add_tile(&acc, lane);
-        workgroupBarrier();
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
+
+// For few rows: four by four a workgroup, neighbours read neighbouring vectors along k.
+var<workgroup> partial: array<mat4x4<f32>, WG>;
+@compute @workgroup_size(WG)
+fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    var acc: mat4x4<f32>;
+    for (var q = lane; q < params.k / 4u; q += WG) {
+        add_products(&acc, rows4(wid.y * 4u, q), cols4(wid.x * 4u, q));
+    }
+    partial[lane] = acc;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) { partial[lane] += partial[lane + half]; }
+    }
+    if (lane == 0u) { write_block(wid.y * 4u, 1u, wid.x * 4u, 1u, partial[0]); }
 }

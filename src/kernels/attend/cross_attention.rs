@@ -1,8 +1,12 @@
-//! Cross-attention of one modality's queries over another's keys and values, with padding.
+//! Cross-attention of one modality's queries over another's keys and values: padding, masks,
+//! grouped heads (arXiv 2305.13245), and values of another width. Self-attention is the shape whose
+//! queries and keys are as many.
 
 use ndarray::{Array2, ArrayView4, s};
 
-use super::pairs;
+use super::needle::Needle;
+use super::pairs::{self, Pairs};
+use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
@@ -16,50 +20,88 @@ pub const KERNEL: &dyn Kernel = &CrossAttention;
 struct CrossAttention;
 
 /// What WebGPU guarantees for one binding.
-const MAX_SCORE_BYTES: usize = 128 << 20;
-/// Width of the accumulators in `flash`.
-const MAX_FLASH_D: usize = 128;
+const MAX_SCRATCH_BYTES: usize = 128 << 20;
+/// Width of the accumulators in `flash` and `split_kv`.
+const MAX_WIDTH: usize = 128;
+/// More queries than this fill a device without splitting their keys.
+const MAX_SPLIT_QUERIES: usize = 64;
 
 const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
-            let bytes = 4 * pairs::output_rows(shape) * shape["k"];
-            (bytes > MAX_SCORE_BYTES)
-                .then(|| format!("scores take {bytes} bytes, a binding holds {MAX_SCORE_BYTES}"))
+            let bytes = 4 * Pairs::of(shape).rows() * shape["k"];
+            (bytes > MAX_SCRATCH_BYTES)
+                .then(|| format!("scores take {bytes} bytes, a binding holds {MAX_SCRATCH_BYTES}"))
         },
         ..Variant::new("unfused", &[("WG", 64.0)])
     },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
+    Variant { refuses: too_wide, ..Variant::new("flash", &[("WG", 8.0)]) },
     Variant {
         refuses: |shape| {
-            (shape["d"] > MAX_FLASH_D)
-                .then(|| format!("d is {}, the accumulators hold {MAX_FLASH_D}", shape["d"]))
+            let many = shape["q"] > MAX_SPLIT_QUERIES;
+            let reason = || format!("{} queries, made for {MAX_SPLIT_QUERIES}", shape["q"]);
+            many.then(reason).or_else(|| too_wide(shape))
         },
-        ..Variant::new("flash", &[("WG", 8.0)])
+        ..Variant::new("split_kv", &[("WG", 8.0)])
     },
 ];
 
+/// Keys of one invocation in `split_kv`.
+const SPLIT_KEYS: usize = 32;
+
 const MUTANTS: &[Mutant] = &[
     Mutant::new("scale a per mille too large", "* params.scale", "* params.scale * 1.001"),
-    Mutant::new("last key dropped", "key < valid; key++", "key + 1u < valid; key++"),
+    Mutant::new("last key dropped", "key < end; key +=", "key + 1u < end; key +="),
+    Mutant::new("last key dropped from the values", "key < end; key++", "key + 1u < end; key++"),
     Mutant::new(
         "heads and queries swapped",
-        "index % params.queries) * params.heads + h",
-        "h) * 1u + 0u * h",
+        "row % params.heads / (",
+        "row / params.queries % params.heads / (",
     ),
     Mutant::new("sum not rescaled when the maximum grows", "total *= shrink;", ""),
-    Mutant::new("length ignored", "min(len[b], params.keys)", "params.keys"),
+    Mutant::new("length ignored", "min(len[batch_of(row)], params.keys)", "params.keys"),
+    Mutant::new("causal mask hides the query's own key", "params.reach + 1u", "params.reach"),
+    Mutant::new(
+        "key heads taken in turn",
+        "/ (params.heads / params.kv_heads)",
+        "% params.kv_heads",
+    ),
+    Mutant::new("mask bits of the word's other end", ">> (key % 32u)", ">> (31u - key % 32u)"),
+    Mutant::new("splits not brought to one maximum", "exp(scratch[s] - highest) *", "1.0 *"),
+    Mutant::new(
+        "last split left out",
+        "s < base + SPLITS; s++) {\n",
+        "s + 1u < base + SPLITS; s++) {\n",
+    ),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
+
+fn too_wide(shape: &Shape) -> Option<String> {
+    let pairs = Pairs::of(shape);
+    let width = pairs.d.max(pairs.e);
+    (width > MAX_WIDTH).then(|| format!("rows are {width} wide, accumulators hold {MAX_WIDTH}"))
+}
+
+/// Invocations that share a query row; one alone would not leave its result to be merged.
+fn splits(keys: usize, variant: &Variant) -> usize {
+    if variant.name == "split_kv" { keys.div_ceil(SPLIT_KEYS).max(2) } else { 1 }
+}
 
 impl Kernel for CrossAttention {
     fn spec(&self) -> Spec {
         Spec {
-            summary: "let queries of one modality attend to the valid keys of another",
+            summary: "let queries of one modality attend to the visible keys of another",
             difficulties: &[2, 3],
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
-            inputs: Distribution::COMMON,
+            inputs: &[
+                Distribution::Normal,
+                Distribution::Needle,
+                Distribution::Large,
+                Distribution::Integers,
+            ],
             mutants: MUTANTS,
         }
     }
@@ -69,52 +111,63 @@ impl Kernel for CrossAttention {
     }
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
-        let (b, h, q, k, d) = (shape["b"], shape["h"], shape["q"], shape["k"], shape["d"]);
-        let len = pairs::lengths(shape);
-        let unused = |index: usize| {
-            let key = index / (h * d);
-            key % k >= len[key / k] as usize
-        };
-        let params = Params::new().size("batch", b).size("heads", h).size("queries", q);
+        let pairs = Pairs::of(shape);
+        let Pairs { b, h, g, q, k, d, e, .. } = pairs;
+        let len = pairs.lengths();
+        let unused = |key: usize| key % k >= len[key / k] as usize;
+        let params = Params::new().size("rows", pairs.rows()).size("heads", h);
+        let params = params.size("kv_heads", g).size("queries", q).size("keys", k);
+        let (queries, keys) = queries_and_keys(&pairs, generator);
         Inputs::new(
-            params.size("keys", k).size("d", d).real("scale", pairs::scale(d)),
+            params.size("reach", pairs.reach()).real("scale", pairs.scale()),
             vec![
-                generator.data("q", &[b, q, h, d]),
-                // Standard normal whatever the data: two large factors would put the scores where
-                // neighbouring f32 values are whole units apart.
-                generator.weight("k", &[b, k, h, d], 1.0).with_garbage(unused),
-                generator.data("v", &[b, k, h, d]).with_garbage(unused),
+                queries,
+                keys.with_garbage(|index| unused(index / (g * d))),
+                generator.data("v", &[b, k, g, e]).with_garbage(|index| unused(index / (g * e))),
                 Tensor::words("len", &[b], len.clone()),
+                Tensor::words("mask", &[pairs.mask().len()], pairs.mask()),
             ],
         )
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        let (rows, k, d) = (pairs::output_rows(shape), shape["k"], shape["d"]);
+        let pairs = Pairs::of(shape);
+        let (rows, k, d, e) = (pairs.rows(), pairs.k, pairs.d, pairs.e);
         let lanes = variant.constant("WG");
-        let output = Buffer::new("o", dtype.storage(), rows, d);
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
-        if variant.name == "flash" {
-            let mut launch = Launch::single(output, spill(rows.div_ceil(lanes)));
-            launch.dispatches[0].entry = "flash";
-            return launch.with_constant("QUADS", d.div_ceil(4) as f64);
-        }
+        let splits = splits(k, variant);
+        let run = |entry, invocations: usize| {
+            let constants = vec![
+                ("D", d as f64),
+                ("E", e as f64),
+                ("BITS", f64::from(u8::from(pairs.has_bits()))),
+                ("SPLITS", splits as f64),
+            ];
+            Dispatch { entry, grid: spill(invocations.div_ceil(lanes)), constants }
+        };
+        let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
+        let flash = run(if vectors { "flash" } else { "flash_any" }, rows * splits);
+        let (scratch, dispatches) = match variant.name {
+            // Bound, because one entry point serves both, and never written.
+            "flash" => (0, vec![flash]),
+            "split_kv" => (splits * (e + 2), vec![flash, run("merge_splits", rows * e)]),
+            _ => {
+                let softmax = run("softmax_rows", rows * lanes);
+                (k, vec![run("score_pairs", rows * k), softmax, run("mix_values", rows * e)])
+            }
+        };
         Launch {
-            outputs: vec![output],
-            scratch: vec![Buffer::new("scores", Elem::F32, rows, k)],
-            dispatches: vec![
-                run("score_pairs", spill((rows * k).div_ceil(lanes))),
-                run("softmax_rows", spill(rows)),
-                run("mix_values", spill((rows * d).div_ceil(lanes))),
-            ],
+            outputs: vec![Buffer::new("o", dtype.storage(), rows, e)],
+            scratch: vec![Buffer::new("scratch", Elem::F32, rows, scratch)],
+            dispatches,
         }
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
-        let (b, h, q, d) = (shape["b"], shape["h"], shape["q"], shape["d"]);
-        let keys = pairs::lengths(shape).iter().map(|&len| len as usize).sum::<usize>();
-        let elements = 2 * b * q * h * d + 2 * keys * h * d;
-        Work::new(h * q * keys * (4 * d + 5), dtype.bytes() * elements + 4 * b)
+        let pairs = Pairs::of(shape);
+        let Pairs { b, h, g, q, d, e, .. } = pairs;
+        let keys = pairs.lengths().iter().map(|&len| len as usize).sum::<usize>();
+        let elements = b * q * h * (d + e) + keys * g * (d + e);
+        Work::new(h * pairs.seen() * (2 * d + 2 * e + 5), dtype.bytes() * elements + 4 * b)
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -126,31 +179,67 @@ impl Kernel for CrossAttention {
     }
 }
 
+/// In a `Needle` run output rows take turns to be answered by the keys they see, from the last one
+/// down, and codes differ between key heads and batches.
+fn queries_and_keys(pairs: &Pairs, generator: &Generator) -> (Tensor, Tensor) {
+    let Pairs { b, h, g, q, k, d, .. } = *pairs;
+    let (queries, keys) = ([b, q, h, d], [b, k, g, d]);
+    if generator.distribution != Distribution::Needle {
+        // Keys are standard normal whatever the data: two large factors would put the scores where
+        // neighbouring f32 values are whole units apart.
+        return (generator.data("q", &queries), generator.weight("k", &keys, 1.0));
+    }
+    let needle = Needle::new(k, d);
+    let code = |batch: usize, key: usize, key_head: usize| key + 3 * batch + 7 * key_head;
+    let target = |row: usize| {
+        let (batch, query, head) = (row / (q * h), row / h % q, row % h);
+        let visible = pairs.visible(batch, query);
+        let key =
+            visible.len().checked_sub(1).map_or(0, |last| visible[last - row % visible.len()]);
+        code(batch, key, pairs.key_head(head))
+    };
+    let targets: Vec<usize> = (0..pairs.rows()).map(target).collect();
+    let queries = generator.filled("q", &queries, |i| needle.query(targets[i / d], i % d));
+    let keys = generator.filled("k", &keys, |i| {
+        let (row, batch) = (i / d, i / (k * g * d));
+        needle.key(code(batch, row / g % k, row % g), i % d)
+    });
+    (queries, keys)
+}
+
 fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
-    let (h, q, d) = (problem.shape["h"], problem.shape["q"], problem.shape["d"]);
+    let pairs = Pairs::of(problem.shape);
+    let Pairs { h, q, k, d, e, .. } = pairs;
     let queries: ArrayView4<f32> = problem.inputs.float("q");
     let keys: ArrayView4<f32> = problem.inputs.float("k");
     let values: ArrayView4<f32> = problem.inputs.float("v");
-    let len = problem.inputs.words("len");
-    let exact = |value: f32| S::exact(f64::from(value));
-    vec![by_rows(rows, pairs::output_rows(problem.shape), d, |row, mut o| {
-        let (b, head) = (row / (q * h), row % h);
-        let query = queries.slice(s![b, row / h % q, head, ..]);
-        let valid = len[b] as usize;
-        let scores: Vec<S> = (0..valid)
-            .map(|key| {
-                let key = keys.slice(s![b, key, head, ..]);
-                let products = query.iter().copied().zip(key.iter().copied());
-                S::dot(products, d) * exact(pairs::scale(d))
-            })
-            .collect();
-        let weights = pairs::weigh(&scores, problem.variant);
-        for i in 0..d {
-            let column = values.slice(s![b, ..valid, head, i]);
-            let terms = column.iter().zip(&weights.terms).map(|(&v, &weight)| weight * exact(v));
-            let sum = S::sum(terms, valid);
-            let out = weights.divisor.map_or(sum, |total| sum / total);
-            o[i] = out.store(problem.storage());
+    let lanes = problem.variant.constant("WG");
+    let splits = splits(k, problem.variant);
+    vec![by_rows(rows, pairs.rows(), e, |row, mut o| {
+        let (b, query, head) = (row / (q * h), row / h % q, row % h);
+        let key_head = pairs.key_head(head);
+        let visible = pairs.visible(b, query);
+        let scale = S::exact(f64::from(pairs.scale()));
+        let query = queries.slice(s![b, query, head, ..]);
+        let score = |&key: &usize| {
+            let key = keys.slice(s![b, key, key_head, ..]);
+            S::dot(query.iter().copied().zip(key.iter().copied()), d) * scale
+        };
+        let scores: Vec<S> = visible.iter().map(score).collect();
+        let (weights, depth) = match problem.variant.name {
+            "flash" => (Weights::running(&scores), visible.len()),
+            "split_kv" => {
+                let of: Vec<usize> = visible.iter().map(|key| key % splits).collect();
+                (Weights::merged(&scores, &of, SPLIT_KEYS + splits), SPLIT_KEYS + splits)
+            }
+            _ => {
+                let depth = k.div_ceil(lanes) + lanes.ilog2() as usize;
+                (Weights::in_passes(&scores, depth), visible.len())
+            }
+        };
+        for i in 0..e {
+            let column = visible.iter().map(|&key| values[[b, key, key_head, i]]);
+            o[i] = weights.mean(column, depth).store(problem.storage());
         }
     })]
 }

@@ -1,7 +1,7 @@
-//! Sizes, lengths and softmax weights of attention between queries and keys of two modalities.
+//! Which query of one modality sees which key of another: sizes, lengths and masks.
 
-use crate::accuracy::Scalar;
-use crate::kernel::{Preset, Shape, Variant};
+use crate::kernel::{Preset, Shape};
+use crate::rng;
 
 /// The awkward sizes, published models, and keys from 2^7 to 2^14.
 pub fn shapes(preset: Preset) -> Vec<Shape> {
@@ -11,11 +11,15 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(1, 12, 32, 257, 64).from("BLIP-2 Q-Former"),
             of(1, 20, 448, 1500, 64).from("Whisper-large decoder"),
             of(1, 20, 1, 1500, 64).from("Whisper-large decoder, one token"),
+            of(1, 20, 448, 448, 64).tag("causal").from("Whisper-large decoder, self-attention"),
             of(1, 8, 64, 320, 64).from("Flamingo resampler"),
             of(1, 8, 256, 257, 96).from("CoCa pooler"),
+            grouped(1, 32, 8, 64, 6404, 128, 128).from("Llama-3.2-11B-Vision, four tiles"),
+            of(1, 12, 404, 404, 64).from("MBT-B self-attention, spectrogram and bottleneck"),
             of(24, 5, 50, 500, 6).from("MulT MOSEI text from audio"),
             of(24, 5, 50, 375, 6).from("MulT MOSEI text from vision"),
             of(24, 5, 500, 375, 6).from("MulT MOSEI audio from vision"),
+            of(24, 5, 500, 375, 6).tag("band").from("MulT MOSEI audio from vision"),
         ],
         Preset::Sweep => [1, 32, 448]
             .into_iter()
@@ -28,75 +32,161 @@ fn of(b: usize, h: usize, q: usize, k: usize, d: usize) -> Shape {
     Shape::new(&[("b", b), ("h", h), ("q", q), ("k", k), ("d", d)])
 }
 
+/// With `g` key heads, and values `e` wide.
+fn grouped(b: usize, h: usize, g: usize, q: usize, k: usize, d: usize, e: usize) -> Shape {
+    Shape::new(&[("b", b), ("h", h), ("g", g), ("q", q), ("k", k), ("d", d), ("e", e)])
+}
+
 fn smoke() -> Vec<Shape> {
-    let shapes = vec![
+    vec![
         of(1, 1, 1, 1, 5),
-        of(1, 2, 3, 7, 5),
+        of(3, 2, 3, 7, 5).tag("tail"),
+        grouped(2, 4, 2, 5, 33, 8, 12),
+        grouped(1, 3, 1, 9, 35, 8, 10),
+        of(1, 1, 3, 9, 5).tag("masked"),
+        of(1, 2, 5, 31, 80),
+        of(3, 2, 17, 33, 80).tag("masked"),
+        of(2, 2, 33, 33, 8).tag("causal"),
+        of(1, 2, 35, 30, 6).tag("band"),
+        of(1, 1, 9, 130, 16).tag("band"),
+        grouped(3, 4, 2, 9, 130, 16, 8).tag("bits"),
+        of(1, 2, 6, 37, 7).tag("bits"),
+        of(2, 3, 33, 65, 40).tag("tail"),
         of(1, 5, 50, 500, 6),
         of(1, 1, 1, 1501, 64),
-        of(2, 3, 33, 65, 40),
-        of(1, 2, 5, 31, 80),
         of(1, 1, 65, 257, 128),
         of(1, 1, 4, 0, 64),
         of(0, 1, 4, 8, 8),
-    ];
-    let tails = [of(3, 2, 3, 7, 5), of(2, 3, 33, 65, 40), of(4, 5, 9, 130, 6)];
-    let masked = [of(1, 1, 3, 9, 5), of(2, 3, 5, 31, 64), of(3, 2, 17, 33, 80)];
-    let tails = tails.map(|shape| shape.tag("tail"));
-    shapes.into_iter().chain(tails).chain(masked.map(|shape| shape.tag("masked"))).collect()
+    ]
 }
 
-/// Valid keys of each batch. `tail` shortens every batch but the second, `masked` leaves the first
-/// one without any.
-pub fn lengths(shape: &Shape) -> Vec<u32> {
-    let keys = shape["k"];
-    let of = |b: usize| match (shape.option(), b) {
-        (Some("tail"), 1) => keys,
-        (Some("tail"), b) => (keys / 2 + b).min(keys - 1),
-        (Some("masked"), 0) => 0,
-        _ => keys,
-    };
-    (0..shape["b"]).map(|b| of(b) as u32).collect()
+/// Sizes and masks of one shape: `b` batches, `h` heads that share `g` key heads, `q` queries, `k`
+/// keys, queries and keys `d` wide, values `e` wide.
+pub struct Pairs {
+    pub b: usize,
+    pub h: usize,
+    pub g: usize,
+    pub q: usize,
+    pub k: usize,
+    pub d: usize,
+    pub e: usize,
+    tag: Option<&'static str>,
 }
 
-/// One output row for each batch, query and head.
-pub fn output_rows(shape: &Shape) -> usize {
-    shape["b"] * shape["h"] * shape["q"]
-}
-
-/// 1/√d as the shader receives it.
-pub fn scale(d: usize) -> f32 {
-    (d as f32).sqrt().recip()
-}
-
-/// What values are multiplied by, and what their sum is divided by.
-pub struct Weights<S> {
-    pub terms: Vec<S>,
-    pub divisor: Option<S>,
-}
-
-/// `unfused` divides each weight by the total. `flash` divides the sum, and multiplies what it has
-/// summed so far by e^(old − new) whenever the running maximum grows: a factor for earlier terms.
-pub fn weigh<S: Scalar>(scores: &[S], variant: &Variant) -> Weights<S> {
-    let n = scores.len();
-    let mut peaks: Vec<S> = scores.to_vec();
-    for j in 1..n {
-        peaks[j] = peaks[j - 1].max(scores[j]);
-    }
-    if variant.name == "flash" {
-        let mut shrink = S::one();
-        let mut terms = vec![S::zero(); n];
-        for j in (0..n).rev() {
-            terms[j] = (scores[j] - peaks[j]).exp() * shrink;
-            if j > 0 && scores[j].value() > peaks[j - 1].value() {
-                shrink = shrink * (peaks[j - 1] - peaks[j]).exp();
-            }
+impl Pairs {
+    pub fn of(shape: &Shape) -> Self {
+        let or = |name, otherwise| {
+            let axis = shape.axes().iter().find(|(known, _)| *known == name);
+            axis.map_or(otherwise, |&(_, size)| size)
+        };
+        let (h, d) = (shape["h"], shape["d"]);
+        Pairs {
+            b: shape["b"],
+            h,
+            g: or("g", h),
+            q: shape["q"],
+            k: shape["k"],
+            d,
+            e: or("e", d),
+            tag: shape.option(),
         }
-        let divisor = (n > 0).then(|| S::sum(terms.iter().copied(), n));
-        return Weights { terms, divisor };
     }
-    let lanes = variant.constant("WG");
-    let terms: Vec<S> = scores.iter().map(|&score| (score - peaks[n - 1]).exp()).collect();
-    let total = S::sum(terms.iter().copied(), n.div_ceil(lanes) + lanes.ilog2() as usize);
-    Weights { terms: terms.iter().map(|&term| term / total).collect(), divisor: None }
+
+    /// One output row for each batch, query and head.
+    pub fn rows(&self) -> usize {
+        self.b * self.q * self.h
+    }
+
+    /// 1/√d as the shader receives it.
+    pub fn scale(&self) -> f32 {
+        (self.d as f32).sqrt().recip()
+    }
+
+    /// The key head of a head.
+    pub fn key_head(&self, h: usize) -> usize {
+        h / (self.h / self.g)
+    }
+
+    /// Valid keys of each batch. `tail` and `bits` shorten every batch but the second, `masked`
+    /// leaves the first one without any.
+    pub fn lengths(&self) -> Vec<u32> {
+        let of = |b: usize| match (self.tag, b) {
+            (Some("tail" | "bits"), 1) => self.k,
+            (Some("tail" | "bits"), b) => (self.k / 2 + b).min(self.k - 1),
+            (Some("masked"), 0) => 0,
+            _ => self.k,
+        };
+        (0..self.b).map(|b| of(b) as u32).collect()
+    }
+
+    /// Query i sees the keys up to i + reach.
+    pub fn reach(&self) -> usize {
+        match self.tag {
+            Some("causal") => 0,
+            // `buffered_future_mask` of MulT.
+            Some("band") => self.q.abs_diff(self.k),
+            _ => self.k,
+        }
+    }
+
+    pub fn has_bits(&self) -> bool {
+        self.tag == Some("bits")
+    }
+
+    /// `[q, ceil(k/32)]` words, one word where there is no such mask: every other bit or so, the
+    /// second query sees nothing, the third one key.
+    pub fn mask(&self) -> Vec<u32> {
+        if !self.has_bits() {
+            return vec![0];
+        }
+        let words = self.k.div_ceil(32);
+        let word = |index: usize| match (index / words, index % words) {
+            (1, _) => 0,
+            (2, first) => u32::from(first == 0) << 3,
+            _ => rng::word(1, 0x6d61, index as u32),
+        };
+        (0..self.q * words).map(word).collect()
+    }
+
+    /// Keys from here on are hidden from the query.
+    fn end(&self, b: usize, query: usize) -> usize {
+        (self.lengths()[b] as usize).min(query + self.reach() + 1)
+    }
+
+    /// The keys a query sees, ascending.
+    pub fn visible(&self, b: usize, query: usize) -> Vec<usize> {
+        let end = self.end(b, query);
+        let mask = self.mask();
+        let words = self.k.div_ceil(32);
+        let bit = |key: usize| mask[query * words + key / 32] >> (key % 32) & 1 == 1;
+        (0..end).filter(|&key| !self.has_bits() || bit(key)).collect()
+    }
+
+    /// Pairs of a query and a key it sees, over all batches.
+    pub fn seen(&self) -> usize {
+        let positions = (0..self.b).flat_map(|b| (0..self.q).map(move |query| (b, query)));
+        let count = |(b, query)| match self.has_bits() {
+            true => self.visible(b, query).len(),
+            false => self.end(b, query),
+        };
+        positions.map(count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_hide_what_they_say() {
+        let causal = Pairs::of(&of(1, 1, 3, 3, 4).tag("causal"));
+        assert_eq!([0, 1, 2].map(|i| causal.visible(0, i).len()), [1, 2, 3]);
+        let band = Pairs::of(&of(1, 1, 2, 5, 4).tag("band"));
+        assert_eq!([0, 1].map(|i| band.visible(0, i).len()), [4, 5]);
+        let bits = Pairs::of(&of(2, 1, 5, 64, 4).tag("bits"));
+        assert_eq!(bits.visible(1, 1), [0; 0]);
+        assert_eq!(bits.visible(1, 2), [3]);
+        assert!((16..48).contains(&bits.visible(1, 0).len()));
+        assert!(bits.visible(0, 0).len() < bits.visible(1, 0).len(), "the first batch is shorter");
+    }
 }

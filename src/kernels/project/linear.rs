@@ -16,9 +16,21 @@ struct Linear;
 
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("register", &[("WG", 8.0)]),
+    Variant::new("register", &[("WG", 8.0), ("STEP", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
+    Variant {
+        suits: Suits::Gpu,
+        refuses: |shape| {
+            let (m, k) = (shape["m"], shape["k"]);
+            let many = || (m > MAX_FEW_ROWS).then(|| format!("{m} rows, made for {MAX_FEW_ROWS}"));
+            (!k.is_multiple_of(4)).then(|| format!("k is {k}, not a multiple of 4")).or_else(many)
+        },
+        ..Variant::new("matvec", &[("WG", 64.0), ("STEP", 1.0)])
+    },
 ];
+
+/// With more rows the tiles of `tiled` are no longer mostly empty.
+const MAX_FEW_ROWS: usize = 8;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("erf a little too large", "(1.0 + erf(", "(1.0 + 1.0001 * erf("),
@@ -29,6 +41,17 @@ const MUTANTS: &[Mutant] = &[
         "q + 1u < params.k / 4u; q++",
     ),
     Mutant::new("bias of the row", "f32(b[col])", "f32(b[min(row, params.n - 1u)])"),
+    Mutant::new("last column dropped", "col >= params.n) {", "col + 1u >= params.n) {"),
+    Mutant::new("rest of k left out", "q < (params.k + 3u) / 4u", "q < params.k / 4u"),
+    Mutant::new("sigmoid of the wrong slope", "sigmoid(1.702 * v)", "sigmoid(1.7 * v)"),
+    Mutant::new(
+        "tile columns shifted by one",
+        "lane % 16u * 5u + q",
+        "lane % 16u * 5u + (q + 1u) % 4u",
+    ),
+    Mutant::new("tile beyond k not cleared", ", inside);", ", true);"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
 impl Kernel for Linear {
@@ -75,6 +98,7 @@ impl Kernel for Linear {
         let (entry, rows, cols) = match (variant.name, vectors) {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
+            ("matvec", _) => ("matvec", 4, 4),
             (_, true) => ("tiled", 64, 64),
             (_, false) => ("tiled_any", 64, 64),
         };
@@ -104,9 +128,10 @@ fn of(m: usize, n: usize, k: usize) -> Shape {
 }
 
 fn smoke() -> Vec<Shape> {
+    let few = [(1, 65, 516), (6, 35, 132), (8, 30, 1028)];
     let sizes = [(1, 1, 1), (1, 30, 35), (7, 30, 74), (17, 31, 33), (33, 65, 129), (64, 64, 64)];
     let more = [(50, 30, 300), (5, 3, 1), (8, 8, 0), (0, 8, 8), (65, 129, 20), (3, 257, 770)];
-    let plain = sizes.into_iter().chain(more).map(|(m, n, k)| of(m, n, k));
+    let plain = sizes.into_iter().chain(few).chain(more).map(|(m, n, k)| of(m, n, k));
     let activated = ["gelu", "gelu_tanh", "gelu_quick"]
         .into_iter()
         .flat_map(|tag| [of(17, 31, 33).tag(tag), of(9, 65, 64).tag(tag), of(8, 8, 0).tag(tag)]);
@@ -141,12 +166,23 @@ fn activation(shape: &Shape) -> f64 {
     }
 }
 
+/// Most additions one product passes through.
+fn depth(k: usize, variant: &Variant) -> usize {
+    if variant.name != "matvec" {
+        // One invocation adds all k products, in whatever order its compiler likes.
+        return k;
+    }
+    let lanes = variant.constant("WG");
+    4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
+}
+
 fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (m, n, k) = (problem.shape["m"], problem.shape["n"], problem.shape["k"]);
     let x = problem.inputs.float::<Ix2>("x");
     let w = problem.inputs.float::<Ix2>("w");
     let b = problem.inputs.float::<Ix1>("b");
     let exact = |value: f32| S::exact(f64::from(value));
+    let depth = depth(k, problem.variant);
     let activate = match problem.shape.option() {
         Some("gelu") => gelu_erf,
         Some("gelu_tanh") => gelu_tanh,
@@ -156,9 +192,8 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     vec![by_rows(rows, m, n, |row, mut y| {
         let values = x.row(row);
         for col in 0..n {
-            // One invocation adds all k products, in whatever order its compiler likes.
             let weights = w.row(col);
-            let dot = S::dot(values.iter().copied().zip(weights.iter().copied()), k);
+            let dot = S::dot(values.iter().copied().zip(weights.iter().copied()), depth);
             y[col] = activate(dot + exact(b[col])).store(problem.storage());
         }
     })]

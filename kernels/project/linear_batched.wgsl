@@ -1,0 +1,157 @@
+// Batched linear layer: y_i = x_i w_i^T + b_i for every i of a batch, each with its own weights.
+// x[batch][m, k], w[batch][n, k], b[batch][n] -> y[batch][m, n], where the matrices of each operand
+// are its stride in elements apart: a stride of 0 shares one matrix, a larger one skips padding.
+//
+// Where k and the strides of x and w % 4 = 0 both are read as vec4 along k through x4 and w4; the
+// `_any` entry points assemble the vectors from scalars. With k = 0 the result is the bias.
+
+struct Params {
+    m: u32, n: u32, k: u32, x_stride: u32, w_stride: u32, b_stride: u32, y_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(2) var<storage, read> w: array<T>;
+@group(0) @binding(2) var<storage, read> w4: array<T4>;
+@group(0) @binding(3) var<storage, read> b: array<T>;
+@group(0) @binding(4) var<storage, read_write> y: array<T>;
+
+override WG: u32 = 8u;
+
+// acc + v * transpose(t), one multiply-add after the other.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
+// Adds the products of four rows with four columns, all vectors along k.
+fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, cols: mat4x4<f32>) {
+    let t = transpose(cols);
+    (*acc)[0] = multiply_add((*acc)[0], rows[0], t);
+    (*acc)[1] = multiply_add((*acc)[1], rows[1], t);
+    (*acc)[2] = multiply_add((*acc)[2], rows[2], t);
+    (*acc)[3] = multiply_add((*acc)[3], rows[3], t);
+}
+
+fn write(i: u32, row: u32, col: u32, dot: f32) {
+    if (row < params.m && col < params.n) {
+        let bias = f32(b[i * params.b_stride + col]);
+        y[i * params.y_stride + row * params.n + col] = to_storage(dot + bias);
+    }
+}
+
+// Four rows `down` apart by four columns `across` apart.
+fn write_block(i: u32, row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(i, row, col + c * across, acc[0][c]);
+        write(i, row + down, col + c * across, acc[1][c]);
+        write(i, row + 2u * down, col + c * across, acc[2][c]);
+        write(i, row + 3u * down, col + c * across, acc[3][c]);
+    }
+}
+
+// Rows and columns beyond the matrix load the last one and are not stored.
+fn row4(i: u32, row: u32, q: u32) -> vec4<f32> {
+    let at = i * (params.x_stride / 4u) + min(row, params.m - 1u) * (params.k / 4u);
+    return vec4<f32>(x4[at + q]);
+}
+
+fn col4(i: u32, col: u32, q: u32) -> vec4<f32> {
+    let at = i * (params.w_stride / 4u) + min(col, params.n - 1u) * (params.k / 4u);
+    return vec4<f32>(w4[at + q]);
+}
+
+fn rows4(i: u32, row: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        row4(i, row, q), row4(i, row + 1u, q), row4(i, row + 2u, q), row4(i, row + 3u, q));
+}
+
+fn cols4(i: u32, col: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(col4(i, col, q), col4(i, col + WG, q),
+        col4(i, col + 2u * WG, q), col4(i, col + 3u * WG, q));
+}
+
+// Eight consecutive rows and eight columns WG apart for each invocation, no barrier.
+@compute @workgroup_size(WG)
+fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 8u;
+    let col = wid.x * 8u * WG + lane;
+    var acc00: mat4x4<f32>;
+    var acc01: mat4x4<f32>;
+    var acc10: mat4x4<f32>;
+    var acc11: mat4x4<f32>;
+    for (var q = 0u; q < params.k / 4u; q++) {
+        let upper = rows4(wid.z, row, q);
+        let lower = rows4(wid.z, row + 4u, q);
+        let left = cols4(wid.z, col, q);
+        let right = cols4(wid.z, col + 4u * WG, q);
+        add_products(&acc00, upper, left);
+        add_products(&acc01, upper, right);
+        add_products(&acc10, lower, left);
+        add_products(&acc11, lower, right);
+    }
+    write_block(wid.z, row, 1u, col, WG, acc00);
+    write_block(wid.z, row, 1u, col + 4u * WG, WG, acc01);
+    write_block(wid.z, row + 4u, 1u, col, WG, acc10);
+    write_block(wid.z, row + 4u, 1u, col + 4u * WG, WG, acc11);
+}
+
+// The vectors of row4 and col4 from scalars, zero beyond the row.
+fn row_any(i: u32, row: u32, q: u32) -> vec4<f32> {
+    let base = i * params.x_stride + min(row, params.m - 1u) * params.k;
+    var v = vec4<f32>();
+    for (var j = 4u * q; j < min(4u * q + 4u, params.k); j++) { v[j % 4u] = f32(x[base + j]); }
+    return v;
+}
+
+fn col_any(i: u32, col: u32, q: u32) -> vec4<f32> {
+    let base = i * params.w_stride + min(col, params.n - 1u) * params.k;
+    var v = vec4<f32>();
+    for (var j = 4u * q; j < min(4u * q + 4u, params.k); j++) { v[j % 4u] = f32(w[base + j]); }
+    return v;
+}
+
+// Four rows and four columns for each invocation, because scalar loads dominate.
+@compute @workgroup_size(WG)
+fn registers_any(
+    @builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+) {
+    let i = wid.z;
+    let row = wid.y * 4u;
+    let col = wid.x * 4u * WG + lane;
+    var acc: mat4x4<f32>;
+    for (var q = 0u; q < (params.k + 3u) / 4u; q++) {
+        let rows = mat4x4<f32>(row_any(i, row, q), row_any(i, row + 1u, q),
+            row_any(i, row + 2u, q), row_any(i, row + 3u, q));
+        add_products(&acc, rows, mat4x4<f32>(col_any(i, col, q), col_any(i, col + WG, q),
+            col_any(i, col + 2u * WG, q), col_any(i, col + 3u * WG, q)));
+    }
+    write_block(i, row, 1u, col, WG, acc);
+}
+
+// 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart. Rows are five vec4
+// apart instead of four, so that eight neighbouring columns are on different banks.
+var<workgroup> x_tile: array<vec4<f32>, 320>;
+var<workgroup> w_tile: array<vec4<f32>, 320>;
+
+@compute @workgroup_size(256)
+fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = lane / 4u * 5u + lane % 4u;
+    var acc: mat4x4<f32>;
+    for (var first = 0u; first < params.k / 4u; first += 4u) {
+        let q = min(first + lane % 4u, params.k / 4u - 1u);
+        let inside = first + lane % 4u < params.k / 4u;
+        x_tile[at] = select(vec4<f32>(), row4(wid.z, wid.y * 64u + lane / 4u, q), inside);
+        w_tile[at] = select(vec4<f32>(), col4(wid.z, wid.x * 64u + lane / 4u, q), inside);
+        workgroupBarrier();
+        for (var i = 0u; i < 4u; i++) {
+            let r = lane / 16u * 5u + i;
+            let c = lane % 16u * 5u + i;
+            add_products(&acc,
+                mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
+                mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+        }
+        workgroupBarrier();
+    }
+    write_block(wid.z, wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
