@@ -1,6 +1,6 @@
 //! What a pipeline is: kernels that hand their outputs on. It owns no shader.
 
-use crate::kernel::{Dtype, Preset, Shape};
+use crate::kernel::{Dtype, Elem, Preset, Shape};
 
 /// One way through fusion, from features to an answer, under several strategies and precisions.
 #[derive(Clone, Copy)]
@@ -30,8 +30,11 @@ pub struct Stage {
     pub kernel: &'static str,
     pub shape: Shape,
     pub dtype: Dtype,
-    /// The strategy of the kernel, where the device's own choice will not do.
-    pub variant: Option<&'static str>,
+    /// How its floating-point tensors are stored: what a strategy of an i8 or i4 kernel must match.
+    pub storage: Elem,
+    /// What the pipeline answers, of whose first output the end-to-end error is told; the last
+    /// stage where none says so.
+    pub is_answer: bool,
     pub wires: Vec<Wire>,
 }
 
@@ -54,7 +57,8 @@ impl Stage {
         dtype: Dtype,
     ) -> Self {
         let (name, shape) = (name.into(), Shape::new(axes));
-        Stage { name, kernel, shape, dtype, variant: None, wires: Vec::new() }
+        let storage = dtype.storage();
+        Stage { name, kernel, shape, dtype, storage, is_answer: false, wires: Vec::new() }
     }
 
     /// Adds an option to the shape.
@@ -63,9 +67,15 @@ impl Stage {
         self
     }
 
-    /// Fixes the strategy of the kernel.
-    pub fn variant(mut self, variant: &'static str) -> Self {
-        self.variant = Some(variant);
+    /// Stores floating-point tensors of an i8 or i4 kernel otherwise than as f32.
+    pub fn stored_as(mut self, storage: Elem) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// Makes this the stage of whose error the row speaks.
+    pub fn answer(mut self) -> Self {
+        self.is_answer = true;
         self
     }
 

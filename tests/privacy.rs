@@ -4,7 +4,7 @@
 mod common;
 
 use common::{ran, session, skipped};
-use fusebench::gpu::Checks;
+use fusebench::gpu::{Checks, Step};
 use fusebench::inputs::Distribution;
 use fusebench::kernel::Preset;
 use fusebench::shader;
@@ -27,9 +27,10 @@ fn outputs(session: &Session, cell: &Cell, wgsl: &str, data: Distribution) -> Ve
     let program = gpu
         .compile(&source, &launch, cell.variant, inputs.tensors.len(), Checks::Safe)
         .expect("the shader compiles");
-    let set = gpu.allocate(&program, &inputs, &launch).expect("small buffers");
-    gpu.run(&program, &set).expect("it runs");
-    let read = gpu.read(&set).expect("it can be read");
+    let set = gpu.allocate(&program, &inputs, &launch, &[]).expect("small buffers");
+    let steps = [Step { program, set }];
+    gpu.run(&steps).expect("it runs");
+    let read = gpu.read(&steps[0].set).expect("it can be read");
     let decode = |(output, buffer): (&fusebench::gpu::Output, &fusebench::kernel::Buffer)| {
         buffer.elem.decode(&output.bytes, buffer.len())
     };

@@ -17,8 +17,12 @@ pub mod align {
 }
 
 pub mod attend {
+    pub mod bottleneck_attention;
     pub mod cross_attention;
+    pub mod gated_cross_attention;
+    mod needle;
     mod pairs;
+    mod weights;
 }
 
 pub mod compress {
@@ -35,6 +39,18 @@ pub mod compress {
     pub mod quantize_int4;
     pub mod quantize_int8;
     mod sparsity;
+}
+
+pub mod explain {
+    pub mod attention_map;
+    pub mod attention_rollout;
+    mod coalitions;
+    pub mod emap;
+    pub mod kernel_shap;
+    pub mod lime_surrogate;
+    pub mod occlusion;
+    pub mod shapley_modalities;
+    mod solve;
 }
 
 pub mod fuse {
@@ -80,7 +96,18 @@ pub mod probe {
 }
 
 pub mod project {
+    pub mod embedding_lookup;
     pub mod linear;
+    pub mod linear_batched;
+    pub mod mlp_projector;
+}
+
+pub mod protect {
+    mod clip;
+    pub mod clip_per_sample;
+    pub mod dp_sum;
+    pub mod gaussian_noise;
+    mod noise;
 }
 
 pub mod relate {
@@ -151,9 +178,21 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "attend",
+        name: "bottleneck_attention",
+        kernel: attend::bottleneck_attention::KERNEL,
+        wgsl: include_str!("../../kernels/attend/bottleneck_attention.wgsl"),
+    },
+    Entry {
+        family: "attend",
         name: "cross_attention",
         kernel: attend::cross_attention::KERNEL,
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
+    },
+    Entry {
+        family: "attend",
+        name: "gated_cross_attention",
+        kernel: attend::gated_cross_attention::KERNEL,
+        wgsl: include_str!("../../kernels/attend/gated_cross_attention.wgsl"),
     },
     Entry {
         family: "compress",
@@ -214,6 +253,48 @@ pub const ALL: &[Entry] = &[
         name: "quantize_int8",
         kernel: compress::quantize_int8::KERNEL,
         wgsl: include_str!("../../kernels/compress/quantize_int8.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "attention_map",
+        kernel: explain::attention_map::KERNEL,
+        wgsl: include_str!("../../kernels/explain/attention_map.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "attention_rollout",
+        kernel: explain::attention_rollout::KERNEL,
+        wgsl: include_str!("../../kernels/explain/attention_rollout.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "emap",
+        kernel: explain::emap::KERNEL,
+        wgsl: include_str!("../../kernels/explain/emap.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "kernel_shap",
+        kernel: explain::kernel_shap::KERNEL,
+        wgsl: include_str!("../../kernels/explain/kernel_shap.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "lime_surrogate",
+        kernel: explain::lime_surrogate::KERNEL,
+        wgsl: include_str!("../../kernels/explain/lime_surrogate.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "occlusion",
+        kernel: explain::occlusion::KERNEL,
+        wgsl: include_str!("../../kernels/explain/occlusion.wgsl"),
+    },
+    Entry {
+        family: "explain",
+        name: "shapley_modalities",
+        kernel: explain::shapley_modalities::KERNEL,
+        wgsl: include_str!("../../kernels/explain/shapley_modalities.wgsl"),
     },
     Entry {
         family: "fuse",
@@ -385,9 +466,45 @@ pub const ALL: &[Entry] = &[
     },
     Entry {
         family: "project",
+        name: "embedding_lookup",
+        kernel: project::embedding_lookup::KERNEL,
+        wgsl: include_str!("../../kernels/project/embedding_lookup.wgsl"),
+    },
+    Entry {
+        family: "project",
         name: "linear",
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
+    },
+    Entry {
+        family: "project",
+        name: "linear_batched",
+        kernel: project::linear_batched::KERNEL,
+        wgsl: include_str!("../../kernels/project/linear_batched.wgsl"),
+    },
+    Entry {
+        family: "project",
+        name: "mlp_projector",
+        kernel: project::mlp_projector::KERNEL,
+        wgsl: include_str!("../../kernels/project/mlp_projector.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "clip_per_sample",
+        kernel: protect::clip_per_sample::KERNEL,
+        wgsl: include_str!("../../kernels/protect/clip_per_sample.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "dp_sum",
+        kernel: protect::dp_sum::KERNEL,
+        wgsl: include_str!("../../kernels/protect/dp_sum.wgsl"),
+    },
+    Entry {
+        family: "protect",
+        name: "gaussian_noise",
+        kernel: protect::gaussian_noise::KERNEL,
+        wgsl: include_str!("../../kernels/protect/gaussian_noise.wgsl"),
     },
     Entry {
         family: "relate",

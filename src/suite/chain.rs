@@ -1,5 +1,7 @@
 //! The stages of a pipeline on a device: built, wired, run and verified.
 
+use std::collections::HashMap;
+
 use super::cell::Cell;
 use super::pipeline_cell::PipelineCell;
 use super::session::{CellError, Session};
@@ -8,7 +10,7 @@ use super::verify::{Finding, Scope, examine};
 use crate::accuracy::{Metrics, Tracked, measure};
 use crate::gpu::{Checks, Given, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Inputs};
-use crate::kernel::{Answer, Buffer, Dtype, Preset, Problem, Suits};
+use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
 use crate::kernels::ALL;
 use crate::pipeline::Stage;
 use crate::record::{Status, fnv1a};
@@ -37,10 +39,19 @@ impl Chain {
         Ok(Chain { stages, cells, inputs })
     }
 
+    /// Stages of one shape share a program.
     pub fn compile(&self, session: &Session, checks: Checks) -> Result<Vec<Program>, GpuError> {
-        let compile =
-            |(cell, inputs): (&Cell, &Inputs)| session.compile(cell, inputs.tensors.len(), checks);
-        self.cells.iter().zip(&self.inputs).map(compile).collect()
+        let mut known: HashMap<String, Program> = HashMap::new();
+        let mut compile = |(cell, inputs): (&Cell, &Inputs)| {
+            let id = cell.id();
+            if let Some(program) = known.get(&id) {
+                return Ok(program.clone());
+            }
+            let program = session.compile(cell, inputs.tensors.len(), checks)?;
+            known.insert(id, program.clone());
+            Ok(program)
+        };
+        self.cells.iter().zip(&self.inputs).map(&mut compile).collect()
     }
 
     /// Buffers for every stage, an output that a later stage takes over being one of its inputs.
@@ -118,10 +129,7 @@ impl Chain {
             let outputs = cell.entry.kernel.reference(&problem, &Rows::All);
             results.push(outputs.into_iter().map(|output| output.into_iter().collect()).collect());
         }
-        results
-            .pop()
-            .and_then(|mut last| (!last.is_empty()).then(|| last.swap_remove(0)))
-            .unwrap_or_default()
+        results.swap_remove(self.answer()).swap_remove(0)
     }
 
     /// Floating-point operations of all stages.
@@ -129,9 +137,10 @@ impl Chain {
         self.cells.iter().map(|cell| cell.work().flops).sum()
     }
 
-    /// The first output of the last stage.
-    pub fn answer(&self) -> Buffer {
-        self.cells.last().expect("a pipeline has stages").launch().outputs.swap_remove(0)
+    /// Position of the stage that answers.
+    pub fn answer(&self) -> usize {
+        let marked = self.stages.iter().position(|stage| stage.is_answer);
+        marked.unwrap_or(self.stages.len() - 1)
     }
 }
 
@@ -148,9 +157,8 @@ fn choose(session: &Session, stage: &Stage) -> Result<Cell, CellError> {
         shape: stage.shape.clone(),
         preset: Preset::Models,
     });
-    let wanted = cells.filter(|cell| match stage.variant {
-        Some(name) => cell.variant.name == name,
-        None => !emulated || cell.variant.suits == Suits::Any,
+    let wanted = cells.filter(|cell| {
+        cell.storage() == stage.storage && (!emulated || cell.variant.suits == Suits::Any)
     });
     let (able, unable): (Vec<Cell>, Vec<Cell>) = wanted.partition(|cell| session.supports(cell));
     able.into_iter().last().ok_or_else(|| {

@@ -87,10 +87,11 @@ struct Ran {
 }
 
 impl Ran {
-    /// What the last stage gave.
+    /// What the answering stage gave.
     fn answer(&self) -> Vec<f64> {
-        let bytes = &self.outputs.last().expect("a pipeline has stages")[0].bytes;
-        Answer { buffer: &self.chain.answer(), bytes }.values()
+        let stage = self.chain.answer();
+        let buffer = &self.chain.cells[stage].launch().outputs[0];
+        Answer { buffer, bytes: &self.outputs[stage][0].bytes }.values()
     }
 }
 

@@ -12,8 +12,8 @@ use fusebench::suite::{Session, Sources};
 /// Seed of every test.
 pub const SEED: u32 = 1;
 
-/// The kernels to test: all, or while one is written only those whose `FAMILY/NAME` holds one of the
-/// comma-separated words in FUSEBENCH_TEST_ONLY.
+/// The kernels to test: all, or while one is written only those whose `FAMILY/NAME` holds one of
+/// the comma-separated words in FUSEBENCH_TEST_ONLY.
 #[allow(dead_code, reason = "not every test file goes through the kernels")]
 pub fn kernels() -> impl Iterator<Item = &'static Entry> {
     ALL.iter().filter(|entry| is_kernel_chosen(entry))

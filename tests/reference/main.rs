@@ -5,14 +5,14 @@ mod align;
 mod attend;
 #[path = "../common/mod.rs"]
 mod common;
-mod explain;
 mod compress;
+mod explain;
 mod fuse;
 mod normalize;
 mod probe;
 mod project;
-mod relate;
 mod protect;
+mod relate;
 
 use common::kernels;
 use fusebench::accuracy::F16_MAX;
