@@ -111,41 +111,50 @@ fn tanh_exp(v: f32) -> f32 {
 fn write(row: u32, col: u32, dot: f32) {
     if (row >= params.batch * params.queries || col >= params.width) { return; }
     let at = row * params.width + col;
-    if (params.alpha == 0.0 || !sees(times[row])) {
-        y[at] = x[at];
-    } else {
-        y[at] = to_storage(f32(x[at]) + tanh_exp(params.alpha) * dot);
+    var out = x[at];
+    if (params.alpha != 0.0 && sees(times[row])) {
+        out = to_storage(f32(x[at]) + tanh_exp(params.alpha) * dot);
+    }
+    y[at] = out;
+}
+
+// Four columns, which are the columns of acc, by four rows.
+fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        write(row + i * down, col, acc[0][i]);
+        write(row + i * down, col + across, acc[1][i]);
+        write(row + i * down, col + 2u * across, acc[2][i]);
+        write(row + i * down, col + 3u * across, acc[3][i]);
     }
 }
 
 // Row and column beyond the matrices load the last one and are not stored.
 fn o_row(row: u32, c: u32) -> vec4<f32> {
-    let last = params.batch * params.queries - 1u;
-    return o4[min(row, last) * (params.heads * D / 4u) + c];
+    return o4[min(row, params.batch * params.queries - 1u) * (params.heads * D / 4u) + c];
 }
-
 fn w_row(col: u32, c: u32) -> vec4<f32> {
     return vec4<f32>(w4[min(col, params.width - 1u) * (params.heads * D / 4u) + c]);
 }
 
-// Eight rows of one column for each invocation, no barrier: D % 4 = 0.
+// Eight consecutive rows and four columns WG apart for each invocation, no barrier: D % 4 = 0.
 @compute @workgroup_size(WG)
 fn project(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = wid.y * 8u;
-    let col = wid.x * WG + lane;
-    var upper: vec4<f32>;
-    var lower: vec4<f32>;
+    let r = wid.y * 8u;
+    let col = wid.x * 4u * WG + lane;
+    var upper: mat4x4<f32>;
+    var lower: mat4x4<f32>;
     for (var c = 0u; c < params.heads * D / 4u; c++) {
-        let weights = w_row(col, c);
-        upper += weights * mat4x4<f32>(
-            o_row(row, c), o_row(row + 1u, c), o_row(row + 2u, c), o_row(row + 3u, c));
-        lower += weights * mat4x4<f32>(
-            o_row(row + 4u, c), o_row(row + 5u, c), o_row(row + 6u, c), o_row(row + 7u, c));
+        let a = mat4x4<f32>(o_row(r, c), o_row(r + 1u, c), o_row(r + 2u, c), o_row(r + 3u, c));
+        let b = mat4x4<f32>(o_row(r + 4u, c), o_row(r + 5u, c), o_row(r + 6u, c), o_row(r + 7u, c));
+        let w0 = w_row(col, c);
+        let w1 = w_row(col + WG, c);
+        let w2 = w_row(col + 2u * WG, c);
+        let w3 = w_row(col + 3u * WG, c);
+        upper += mat4x4<f32>(w0 * a, w1 * a, w2 * a, w3 * a);
+        lower += mat4x4<f32>(w0 * b, w1 * b, w2 * b, w3 * b);
     }
-    for (var i = 0u; i < 4u; i++) {
-        write(row + i, col, upper[i]);
-        write(row + 4u + i, col, lower[i]);
-    }
+    write_block(r, 1u, col, WG, upper);
+    write_block(r + 4u, 1u, col, WG, lower);
 }
 
 @compute @workgroup_size(WG)
@@ -168,7 +177,7 @@ var<workgroup> cols: array<vec4<f32>, 160>;
 fn project_tiled(@builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
     let last = params.heads * D / 4u - 1u;
-    var acc: mat4x4<f32>; // one column of the matrix for each output column
+    var acc: mat4x4<f32>;
     for (var start = 0u; start <= last; start += 4u) {
         for (var i = lane; i < 128u; i += 64u) {
             let c = start + i % 4u;
@@ -186,11 +195,5 @@ fn project_tiled(@builtin(workgroup_id) wid: vec3<u32>,
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        let row = wid.y * 32u + lane / 8u + i * 8u;
-        write(row, wid.x * 32u + lane % 8u, acc[0][i]);
-        write(row, wid.x * 32u + lane % 8u + 8u, acc[1][i]);
-        write(row, wid.x * 32u + lane % 8u + 16u, acc[2][i]);
-        write(row, wid.x * 32u + lane % 8u + 24u, acc[3][i]);
-    }
+    write_block(wid.y * 32u + lane / 8u, 8u, wid.x * 32u + lane % 8u, 8u, acc);
 }

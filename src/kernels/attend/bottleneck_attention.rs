@@ -75,11 +75,11 @@ impl Kernel for BottleneckAttention {
         match preset {
             Preset::Smoke => smoke(),
             Preset::Models => vec![
-                of(1, 12, &[400, 3136], 4, 64).from("MBT-B, spectrogram and 32 frames"),
+                of(1, 12, &[400, 784], 4, 64).from("MBT-B, spectrogram and 8 frames"),
                 of(1, 12, &[400, 196], 4, 64).from("MBT-B, spectrogram and one frame"),
             ],
             Preset::Sweep => {
-                (6..=11).map(|log2| of(1, 12, &[1 << log2, 1 << log2], 4, 64)).collect()
+                (6..=12).map(|log2| of(1, 12, &[1 << log2, 1 << log2], 4, 64)).collect()
             }
         }
     }
@@ -242,8 +242,8 @@ impl Tokens {
     }
 }
 
-/// In a `Needle` run the rows of a modality take turns to be answered by its keys, from the last one
-/// down, and codes differ between modalities, heads and batches.
+/// In a `Needle` run the rows of a modality take turns to be answered by its keys, from the last
+/// one down, and codes differ between modalities, heads and batches.
 fn queries_and_keys(tokens: &Tokens, generator: &Generator) -> (Tensor, Tensor) {
     let Tokens { b, h, d, .. } = *tokens;
     let dims = [b, tokens.all(), h, d];

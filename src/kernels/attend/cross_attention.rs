@@ -21,7 +21,7 @@ struct CrossAttention;
 
 /// What WebGPU guarantees for one binding.
 const MAX_SCRATCH_BYTES: usize = 128 << 20;
-/// Width of the accumulators in `flash` and `split_kv`.
+/// Width of the accumulators where scores do not go through memory.
 const MAX_WIDTH: usize = 128;
 /// More queries than this fill a device without splitting their keys.
 const MAX_SPLIT_QUERIES: usize = 64;
@@ -38,13 +38,14 @@ const VARIANTS: &[Variant] = &[
     },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses: too_wide, ..Variant::new("flash", &[("WG", 8.0)]) },
+    Variant { suits: Suits::Gpu, refuses: too_wide, ..Variant::new("flash_wide", &[("WG", 64.0)]) },
     Variant {
         refuses: |shape| {
             let many = shape["q"] > MAX_SPLIT_QUERIES;
             let reason = || format!("{} queries, made for {MAX_SPLIT_QUERIES}", shape["q"]);
             many.then(reason).or_else(|| too_wide(shape))
         },
-        ..Variant::new("split_kv", &[("WG", 8.0)])
+        ..Variant::new("split_kv", &[("WG", 64.0)])
     },
 ];
 
@@ -148,7 +149,7 @@ impl Kernel for CrossAttention {
         let flash = run(if vectors { "flash" } else { "flash_any" }, rows * splits);
         let (scratch, dispatches) = match variant.name {
             // Bound, because one entry point serves both, and never written.
-            "flash" => (0, vec![flash]),
+            "flash" | "flash_wide" => (0, vec![flash]),
             "split_kv" => (splits * (e + 2), vec![flash, run("merge_splits", rows * e)]),
             _ => {
                 let softmax = run("softmax_rows", rows * lanes);
@@ -227,7 +228,7 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         };
         let scores: Vec<S> = visible.iter().map(score).collect();
         let (weights, depth) = match problem.variant.name {
-            "flash" => (Weights::running(&scores), visible.len()),
+            "flash" | "flash_wide" => (Weights::running(&scores), visible.len()),
             "split_kv" => {
                 let of: Vec<usize> = visible.iter().map(|key| key % splits).collect();
                 (Weights::merged(&scores, &of, SPLIT_KEYS + splits), SPLIT_KEYS + splits)

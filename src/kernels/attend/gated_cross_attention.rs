@@ -102,7 +102,7 @@ impl Kernel for GatedCrossAttention {
         let positions = shape["b"] * shape["q"];
         let lanes = variant.constant("WG");
         let (attend, project, rows, cols) = match (variant.name, d.is_multiple_of(4)) {
-            ("register", true) => ("attend", "project", 8, lanes),
+            ("register", true) => ("attend", "project", 8, 4 * lanes),
             ("register", false) => ("attend_any", "project_any", 1, lanes),
             _ => ("attend", "project_tiled", 32, 32),
         };
@@ -170,8 +170,8 @@ fn scale(d: usize) -> f32 {
     (d as f32).sqrt().recip()
 }
 
-/// Media markers at or before each token, evenly spread, the first one after some text. With the tag
-/// `dropped` there is one marker more than media.
+/// Media markers at or before each token, evenly spread, the first one after some text. With the
+/// tag `dropped` there is one marker more than media.
 fn times(shape: &Shape) -> Vec<u32> {
     let q = shape["q"];
     let markers = shape["m"] + usize::from(shape.option() == Some("dropped"));
@@ -251,4 +251,31 @@ fn gated_cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array
             y[col] = out.store(problem.storage());
         }
     })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_and_a_query_without_a_medium_leave_the_input_as_it_is() {
+        for shape in smoke() {
+            let variant = &VARIANTS[0];
+            let generator = Generator::new(Dtype::F32, variant, Distribution::Normal, 1);
+            let inputs = GatedCrossAttention.inputs(&shape, &generator);
+            let (dtype, device) = (Dtype::F32, &[][..]);
+            let problem = Problem { shape: &shape, dtype, variant, inputs: &inputs, device };
+            let x = inputs.float::<Ix2>("x");
+            let y = GatedCrossAttention.tracked(&problem, &Rows::All).swap_remove(0);
+            for (position, &time) in times(&shape).iter().enumerate() {
+                let copied = (0..shape["n"])
+                    .map(|col| (y[[position, col]], f64::from(x[[position, col]])))
+                    .filter(|(y, x)| y.worst == 0.0 && y.value == *x)
+                    .count();
+                let untouched = alpha(&shape) == 0.0 || !sees(&shape, time) || shape["l"] == 0;
+                let wanted = if untouched { shape["n"] } else { 0 };
+                assert_eq!(copied, wanted, "row {position} of {shape}");
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(1, 20, 448, 448, 64).tag("causal").from("Whisper-large decoder, self-attention"),
             of(1, 8, 64, 320, 64).from("Flamingo resampler"),
             of(1, 8, 256, 257, 96).from("CoCa pooler"),
-            grouped(1, 32, 8, 64, 6404, 128, 128).from("Llama-3.2-11B-Vision, four tiles"),
+            grouped(1, 32, 8, 32, 6404, 128, 128).from("Llama-3.2-11B-Vision, four tiles"),
             of(1, 12, 404, 404, 64).from("MBT-B self-attention, spectrogram and bottleneck"),
             of(24, 5, 50, 500, 6).from("MulT MOSEI text from audio"),
             of(24, 5, 50, 375, 6).from("MulT MOSEI text from vision"),

@@ -74,3 +74,52 @@ fn running<S: Scalar>(scores: &[S]) -> (Vec<S>, Option<S>) {
     }
     (terms, peaks.last().copied())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng;
+
+    const KEYS: usize = 37;
+
+    fn draw(stream: u32) -> Vec<f32> {
+        (0..KEYS).map(|i| 3.0 * rng::normal(1, stream, i as u32)).collect()
+    }
+
+    /// By every strategy.
+    fn means(scores: &[f32], values: &[f32]) -> [f64; 3] {
+        let scores: Vec<f64> = scores.iter().copied().map(f64::from).collect();
+        let splits: Vec<usize> = (0..KEYS).map(|key| key % 5).collect();
+        [
+            Weights::in_passes(&scores, KEYS),
+            Weights::running(&scores),
+            Weights::merged(&scores, &splits, KEYS),
+        ]
+        .map(|weights| weights.mean(values.iter().copied(), KEYS))
+    }
+
+    fn agree(got: [f64; 3], wanted: f64) {
+        assert!(got.iter().all(|x| (x - wanted).abs() < 1e-12), "{got:?}, not {wanted}");
+    }
+
+    #[test]
+    fn every_strategy_gives_the_same_mean_in_any_order_of_keys() {
+        let (scores, values) = (draw(1), draw(2));
+        let [wanted, ..] = means(&scores, &values);
+        agree(means(&scores, &values), wanted);
+        let permuted = |x: &[f32]| -> Vec<f32> { (0..KEYS).map(|i| x[i * 8 % KEYS]).collect() };
+        agree(means(&permuted(&scores), &permuted(&values)), wanted);
+        // And the values matter: the same scores with them moved by one key give another mean.
+        let moved: Vec<f32> = (0..KEYS).map(|i| values[(i + 1) % KEYS]).collect();
+        assert!((means(&scores, &moved)[0] - wanted).abs() > 1e-3);
+    }
+
+    #[test]
+    fn the_mean_of_ones_is_one_and_of_nothing_zero() {
+        agree(means(&draw(3), &[1.0; KEYS]), 1.0);
+        let none: [f64; 0] = [];
+        assert_eq!(Weights::in_passes(&none, 1).mean([].into_iter(), 1), 0.0);
+        assert_eq!(Weights::running(&none).mean([].into_iter(), 1), 0.0);
+        assert_eq!(Weights::merged(&none, &[], 1).mean([].into_iter(), 1), 0.0);
+    }
+}

@@ -53,7 +53,8 @@ impl Kernel for EmbeddingLookup {
             Preset::Models => vec![
                 of(64, 77, 49_408, 512).tag("positions").from("CLIP ViT-B/32 text"),
                 of(64, 32, 30_522, 768).tag("positions").from("BLIP-2 Q-Former text"),
-                of(1, 640, 32_000, 1024).from("a quarter of LLaVA-1.5-7B's width"),
+                of(64, 64, 32_000, 768).tag("positions").from("SigLIP-B/16 text"),
+                of(64, 77, 49_408, 512).from("CLIP ViT-B/32 text, without positions"),
             ],
             Preset::Sweep => {
                 (4..=15).step_by(2).map(|log2| of(1, 1 << log2, 32_768, 512)).collect()

@@ -74,7 +74,7 @@ impl Kernel for MlpProjector {
             .into(),
             Preset::Models => vec![
                 of(576, 1024, 4096, 4096).from("LLaVA-1.5-7B"),
-                of(576, 1024, 5120, 5120).from("LLaVA-1.5-13B"),
+                of(1, 1024, 4096, 4096).from("LLaVA-1.5-7B, one token"),
             ],
             Preset::Sweep => [1, 16, 64, 256, 1024].map(|m| of(m, 1024, 2048, 2048)).into(),
         }
