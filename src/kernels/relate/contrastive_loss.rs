@@ -193,6 +193,9 @@ fn parts(variant: &Variant) -> Parts {
     }
 }
 
+/// Up to this batch all logits are kept for both directions: 24 bytes each when tracked.
+const MAX_KEPT: usize = 2048;
+
 fn contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (b, d) = (problem.shape["b"], problem.shape["d"]);
     let sides = [problem.inputs.float::<Ix2>("a"), problem.inputs.float::<Ix2>("b")];
@@ -202,12 +205,20 @@ fn contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>>
         let (u, v) = (u.to_slice().expect("a row"), v.to_slice().expect("a row"));
         S::dot(u.iter().copied().zip(v.iter().copied()), d) * exact(scale(d))
     };
+    let kept = (*rows == Rows::All && b <= MAX_KEPT).then(|| {
+        by_rows(rows, b, b, |i, mut out| {
+            (0..b).for_each(|j| out[j] = logit(sides[0].row(i), sides[1].row(j)));
+        })
+    });
     let lse = |side: usize, i: usize| {
         if !present[i] {
             return exact(LOWEST);
         }
-        let own = sides[side].row(i);
-        let of = |j: usize| present[j].then(|| logit(own, sides[1 - side].row(j)));
+        let of = |j: usize| match &kept {
+            _ if !present[j] => None,
+            Some(logits) => Some(logits[if side == 0 { [i, j] } else { [j, i] }]),
+            None => Some(logit(sides[side].row(i), sides[1 - side].row(j))),
+        };
         log_sum_exp(&(0..b).map(of).collect::<Vec<_>>(), parts(problem.variant))
     };
     let lses = |side, rows: &Rows| by_rows(rows, b, 1, |i, mut out| out[0] = lse(side, i));
