@@ -1,9 +1,8 @@
 // Multiplicative interaction of two modalities (Jayakumar et al., ICLR 2020), for each sample:
-// matrix form y = m2^T (m1 . W + V) + m1 . U + c with W[d1, d2, outputs], V[d2, outputs],
-// U[d1, outputs], c[outputs]; vector form y = m2 * (m1 . W + V) + m1 . U + c with W and U[d1, d2],
-// V and c[d2], outputs = d2. m1[batch, d1], m2[batch, d2] -> y[batch, outputs].
+// y = m2^T (m1 . W + V) + m1 . U + c with W[d1, d2, outputs], V[d2, outputs], U[d1, outputs] or,
+// in the vector form, y = m2 * (m1 . W + V) + m1 . U + c with W and U[d1, d2], V[d2], outputs = d2.
+// m1[batch, d1], m2[batch, d2], c[outputs] -> y[batch, outputs].
 // Bits 0 and 1 of present[batch]: m1, m2. What is absent is never read and counts as zeros.
-//
 // Each invocation computes four samples by four outputs `across` apart, so that neighbours read
 // neighbouring weights whatever the number of outputs; SHARES of them may split the outer sum.
 
@@ -27,8 +26,7 @@ struct Block { row: u32, col: u32, across: u32, begin: u32, step: u32 }
 
 // Columns beyond the last load it and are not stored.
 fn columns(p: Block) -> vec4<u32> {
-    let all = p.col + vec4<u32>(0u, 1u, 2u, 3u) * p.across;
-    return min(all, vec4<u32>(params.outputs - 1u));
+    return min(p.col + vec4<u32>(0u, 1u, 2u, 3u) * p.across, vec4<u32>(params.outputs - 1u));
 }
 
 fn w_quad(p: Block, row: u32) -> vec4<f32> {
@@ -47,9 +45,7 @@ fn u_quad(p: Block, row: u32) -> vec4<f32> {
 }
 
 // Samples beyond the batch load the last one and are not stored.
-fn sample(row: u32) -> u32 {
-    return min(row, params.batch - 1u);
-}
+fn sample(row: u32) -> u32 { return min(row, params.batch - 1u); }
 
 fn m1_of(row: u32, mask: u32, i: u32) -> f32 {
     if ((mask & 1u) == 0u) { return 0.0; }
@@ -77,37 +73,43 @@ fn m2_rows(row: u32, masks: vec4<u32>, j: u32) -> vec4<f32> {
         m2_of(row + 2u, masks.z, j), m2_of(row + 3u, masks.w, j));
 }
 
-// a_s * q for four samples.
 fn outer(a: vec4<f32>, q: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(a.x * q, a.y * q, a.z * q, a.w * q);
 }
 
-// The terms of m1 . U and, in the vector form, of m1 . W.
-fn project_u(p: Block) -> mat4x4<f32> {
+// The terms of m1 . U or, in the vector form, of m1 . W.
+fn project(p: Block, by_u: bool) -> mat4x4<f32> {
     let masks = masks_of(p.row);
     var sum: mat4x4<f32>;
     for (var i = p.begin; i < params.d1; i += p.step) {
-        sum += outer(m1_rows(p.row, masks, i), u_quad(p, i));
+        let a = m1_rows(p.row, masks, i);
+        if (by_u) { sum += outer(a, u_quad(p, i)); } else { sum += outer(a, w_quad(p, i)); }
     }
     return sum;
 }
 
-fn project_w(p: Block) -> mat4x4<f32> {
-    let masks = masks_of(p.row);
-    var sum: mat4x4<f32>;
-    for (var i = p.begin; i < params.d1; i += p.step) {
-        sum += outer(m1_rows(p.row, masks, i), w_quad(p, i));
-    }
-    return sum;
+// Four terms of the inner sum.
+fn terms(p: Block, masks: vec4<u32>, i: u32, j: u32) -> mat4x4<f32> {
+    let at = i * params.d2 + j;
+    return outer(m1_rows(p.row, masks, i), w_quad(p, at))
+        + outer(m1_rows(p.row, masks, i + 1u), w_quad(p, at + params.d2))
+        + outer(m1_rows(p.row, masks, i + 2u), w_quad(p, at + 2u * params.d2))
+        + outer(m1_rows(p.row, masks, i + 3u), w_quad(p, at + 3u * params.d2));
 }
 
-// The terms of m2^T (m1 . W + V).
+// The terms of m2^T (m1 . W + V). Eight terms of the inner sum at a time: llvmpipe ends an
+// invocation's loops after 65,535 turns.
 fn contract(p: Block) -> mat4x4<f32> {
     let masks = masks_of(p.row);
     var sum: mat4x4<f32>;
     for (var j = p.begin; j < params.d2; j += p.step) {
         var inner: mat4x4<f32>;
-        for (var i = 0u; i < params.d1; i++) {
+        var i = 0u;
+        for (; i + 8u <= params.d1; i += 8u) {
+            inner += terms(p, masks, i, j);
+            inner += terms(p, masks, i + 4u, j);
+        }
+        for (; i < params.d1; i++) {
             inner += outer(m1_rows(p.row, masks, i), w_quad(p, i * params.d2 + j));
         }
         let q = v_quad(p, j);
@@ -149,13 +151,13 @@ fn write_rows(p: Block, sum: mat4x4<f32>) {
 @compute @workgroup_size(WG)
 fn matrix(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
-    write_rows(p, contract(p) + project_u(p));
+    write_rows(p, contract(p) + project(p, true));
 }
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
-    write_rows(p, modulate(p, project_w(p), project_u(p)));
+    write_rows(p, modulate(p, project(p, false), project(p, true)));
 }
 
 var<workgroup> partial: array<vec4<f32>, 256>;
@@ -182,14 +184,14 @@ fn reduce_rows(lane: u32, part: mat4x4<f32>) -> mat4x4<f32> {
 @compute @workgroup_size(256)
 fn matrix_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
-    let sum = reduce_rows(lane, contract(p) + project_u(p));
+    let sum = reduce_rows(lane, contract(p) + project(p, true));
     if (lane < 16u) { write_rows(p, sum); }
 }
 
 @compute @workgroup_size(256)
 fn vector_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
-    let product = reduce_rows(lane, project_w(p));
-    let linear = reduce_rows(lane, project_u(p));
+    let product = reduce_rows(lane, project(p, false));
+    let linear = reduce_rows(lane, project(p, true));
     if (lane < 16u) { write_rows(p, modulate(p, product, linear)); }
 }

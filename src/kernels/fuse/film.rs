@@ -6,8 +6,7 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
-    spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -22,11 +21,7 @@ const CONDITION: u32 = 2;
 const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
-    Variant {
-        refuses: refuses_ragged,
-        suits: Suits::Gpu,
-        ..Variant::new("columns", &[("WG", 64.0), ("ROWS", 16.0)])
-    },
+    Variant { refuses: refuses_ragged, ..Variant::new("columns", &[("WG", 64.0), ("ROWS", 16.0)]) },
 ];
 
 fn refuses_ragged(shape: &Shape) -> Option<String> {

@@ -6,8 +6,7 @@ use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
-    spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -21,7 +20,6 @@ const MAX_TABLE: usize = 2048;
 const VARIANTS: &[Variant] = &[
     Variant::new("cell", &[("WG", 64.0)]),
     Variant {
-        suits: Suits::Gpu,
         refuses: |shape| {
             let last = widths::widths(shape).last().copied().unwrap_or(0) + 1;
             (last > MAX_TABLE).then(|| format!("{last} cells of one modality, over {MAX_TABLE}"))
