@@ -132,7 +132,7 @@ impl Kernel for CrossCorrelationLag {
         };
         Launch {
             outputs: vec![
-                Buffer::new("r", Elem::F32, b, lags),
+                Buffer::new("r", Elem::F32, b * lags, 1),
                 Buffer::new("lag", Elem::I32, b, 1),
             ],
             scratch: Vec::new(),
@@ -217,24 +217,20 @@ fn correlate<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (batch, f, lags) = (shape["b"], shape["f"], lags(shape));
     let a = problem.inputs.float::<Ix3>("a");
     let b = problem.inputs.float::<Ix3>("b");
-    let r = by_rows(rows, batch, lags, |row, mut r| {
-        for l in 0..lags {
-            let (steps, early, late) = overlap(shape, l);
-            let a = a.slice(s![row, early..early + steps, ..]);
-            let b = b.slice(s![row, late..late + steps, ..]);
-            let pairs = a.iter().copied().zip(b.iter().copied());
-            r[l] = S::dot(pairs, depth(steps * f, problem.variant));
-        }
-    });
-    let selected = rows.of(batch);
-    let lag = by_rows(rows, batch, 1, |row, mut lag| {
+    let value = |sample: usize, l: usize| {
+        let (steps, early, late) = overlap(shape, l);
+        let a = a.slice(s![sample, early..early + steps, ..]);
+        let b = b.slice(s![sample, late..late + steps, ..]);
+        let pairs = a.iter().copied().zip(b.iter().copied());
+        S::dot(pairs, depth(steps * f, problem.variant))
+    };
+    // One row a lag, so that a sample of them is cheap.
+    let r = by_rows(rows, batch * lags, 1, |row, mut r| r[0] = value(row / lags, row % lags));
+    let lag = by_rows(rows, batch, 1, |sample, mut lag| {
         // The device's own correlations, verified by themselves, leave nothing open.
         let values: Vec<S> = match problem.device.first() {
-            Some(answer) => answer.row(row).into_iter().map(S::exact).collect(),
-            None => {
-                let at = selected.binary_search(&row).expect("a selected row");
-                r.row(at).to_vec()
-            }
+            Some(answer) => (0..lags).map(|l| S::exact(answer.row(sample * lags + l)[0])).collect(),
+            None => (0..lags).map(|l| value(sample, l)).collect(),
         };
         let of = |l: usize| l as f64 - shape["l"] as f64;
         lag[0] = match first_maximum(&values) {
