@@ -39,8 +39,13 @@ fn key_of(magnitude: u32, index: u32) -> Key {
     let known = select(state[0], state[2], BY_INDEX == 1u);
     // Two shifts, because one by 32 is none.
     let agrees = (value >> SHIFT) >> 8u == (known >> SHIFT) >> 8u;
-    let among = BY_INDEX == 0u || (magnitude == state[0] && state[3] == 0u);
+    let among = BY_INDEX == 0u || magnitude == state[0];
     return Key(value, agrees && among && index < params.n);
+}
+
+// Whether no index is needed, because all elements of the last magnitude stay.
+fn idle() -> bool {
+    return BY_INDEX == 1u && state[3] == 1u;
 }
 
 @compute @workgroup_size(WG)
@@ -61,6 +66,7 @@ fn count(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if (idle()) { return; }
     let first = (wid.x + wid.y * grid.x) * WG * EACH + lane;
     for (var quad = first; quad < min(first + WG * EACH, quads()); quad += WG) {
         let m = magnitudes(quad);
@@ -85,7 +91,8 @@ fn count_shared(
     atomicStore(&bins[lane], 0u);
     workgroupBarrier();
     let first = (wid.x + wid.y * grid.x) * 256u * EACH + lane;
-    for (var quad = first; quad < min(first + 256u * EACH, quads()); quad += 256u) {
+    let end = select(min(first + 256u * EACH, quads()), 0u, idle());
+    for (var quad = first; quad < end; quad += 256u) {
         let m = magnitudes(quad);
         for (var i = 0u; i < 4u; i++) {
             let key = key_of(m[i], 4u * quad + i);
@@ -110,7 +117,7 @@ fn decide(bin: u32, above: u32, own: u32) {
 
 @compute @workgroup_size(1)
 fn choose() {
-    if (BY_INDEX == 1u && state[3] == 1u) { return; }
+    if (idle()) { return; }
     var above = 0u;
     for (var i = 0u; i < 256u; i++) {
         let own = atomicLoad(&histogram[256u * PASS + 255u - i]);
@@ -134,9 +141,9 @@ fn choose_shared(@builtin(local_invocation_index) lane: u32) {
         if (lane >= reach) { sum += sums[lane - reach]; }
         workgroupBarrier();
     }
-    let idle = BY_INDEX == 1u && state[3] == 1u;
+    let done = idle();
     storageBarrier();
-    if (!idle && sum >= wanted && sum - own < wanted) { decide(255u - lane, sum - own, own); }
+    if (!done && sum >= wanted && sum - own < wanted) { decide(255u - lane, sum - own, own); }
 }
 
 // Stores four elements and gives their mask.

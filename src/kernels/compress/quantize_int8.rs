@@ -239,8 +239,14 @@ fn scale_of<S: Scalar>(shape: &Shape, (low, high): (f32, f32)) -> (S, S) {
     (scale, point_of(low, scale))
 }
 
+/// Adds a whole number to one: exact, so that a code which devices may round either way stays free
+/// of rounding noise.
+fn shifted<S: Scalar>(code: S, by: f64) -> S {
+    code.approximating(code.value() + by, 0.0)
+}
+
 fn point_of<S: Scalar>(low: f32, scale: S) -> S {
-    let zero = (S::exact(f64::from(low)) / scale).round() - S::exact(128.0);
+    let zero = shifted((S::exact(f64::from(low)) / scale).round(), -128.0);
     zero.max(S::exact(-128.0)).min(S::exact(127.0))
 }
 
@@ -298,7 +304,7 @@ fn quantize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             let code = match affine {
                 true => {
                     let zero = known(&points, at.0, at.1).unwrap_or_else(|| point(at.0, at.1));
-                    steps.round() + zero
+                    shifted(steps.round(), zero.value())
                 }
                 false => steps.round(),
             };
