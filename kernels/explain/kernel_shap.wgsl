@@ -46,7 +46,18 @@ fn normal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     gram[index] = sum;
 }
 
-fn right_side(column: u32, i: u32) -> f32 {
+// One invocation an element of a right-hand side, which waits in phi: solving is then short enough
+// for llvmpipe, which ends every loop of an invocation after 65,535 iterations in all.
+@compute @workgroup_size(WG)
+fn sides(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index >= params.c * params.players) { return; }
+    let column = index / params.players;
+    let i = index % params.players;
     let none = ends[column];
     let gain = ends[params.c + column] - none;
     var sum = 0.0;
@@ -54,7 +65,7 @@ fn right_side(column: u32, i: u32) -> f32 {
         let rest = y[row * params.c + column] - none - bit(row, params.players - 1u) * gain;
         sum += w[row] * (design(row, i) * rest);
     }
-    return sum;
+    phi[index] = sum;
 }
 
 // One invocation factorises in place: no barrier. A first element of 0 says singular.
@@ -87,7 +98,7 @@ fn solve_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     let base = column * params.players;
     let singular = m > 0u && gram[0] == 0.0;
     for (var i = 0u; i < m; i++) {
-        var rest = right_side(column, i);
+        var rest = phi[base + i];
         for (var k = 0u; k < i; k++) { rest -= gram[i * m + k] * phi[base + k]; }
         phi[base + i] = rest * gram[i * m + i];
     }
@@ -113,10 +124,11 @@ var<workgroup> second: array<f32, MAX>;
 fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let m = params.players - 1u;
     let column = wid.x;
+    let base = column * params.players;
     for (var at = lane; at < m * m; at += 64u) {
         if (at % m <= at / m) { lower[at] = gram[at]; }
     }
-    if (lane < m) { first[lane] = right_side(column, lane); }
+    if (lane < m) { first[lane] = phi[base + lane]; }
     workgroupBarrier();
     var singular = false;
     for (var j = 0u; j < m; j++) {
@@ -147,7 +159,6 @@ fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         if (lane < j) { second[lane] -= lower[j * m + lane] * value; }
         workgroupBarrier();
     }
-    let base = column * params.players;
     if (lane < m) { phi[base + lane] = select(first[lane], 0.0, singular); }
     if (lane == 0u) {
         var last = ends[params.c + column] - ends[column];

@@ -81,12 +81,24 @@ fn mean_output(column: u32) -> f32 {
     return mean(sum, means[params.features]);
 }
 
-fn right_side(column: u32, feature: u32, level: f32) -> f32 {
+// One invocation an element of a right-hand side, which waits in beta: solving is then short enough
+// for llvmpipe, which ends every loop of an invocation after 65,535 iterations in all.
+@compute @workgroup_size(WG)
+fn sides(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index >= params.c * params.features) { return; }
+    let column = index / params.features;
+    let feature = index % params.features;
+    let level = mean_output(column);
     var sum = 0.0;
     for (var row = 0u; row < params.n; row++) {
         sum += weights[row] * (centred(row, feature) * (y[row * params.c + column] - level));
     }
-    return sum;
+    beta[index] = sum;
 }
 
 // One invocation factorises in place: no barrier.
@@ -112,7 +124,7 @@ fn solve_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     let base = column * m;
     let level = mean_output(column);
     for (var i = 0u; i < m; i++) {
-        var rest = right_side(column, i, level);
+        var rest = beta[base + i];
         for (var k = 0u; k < i; k++) { rest -= gram[i * m + k] * beta[base + k]; }
         beta[base + i] = rest * gram[i * m + i];
     }
@@ -141,7 +153,7 @@ fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         if (at % m <= at / m) { lower[at] = gram[at]; }
     }
     let level = mean_output(column);
-    if (lane < m) { first[lane] = right_side(column, lane, level); }
+    if (lane < m) { first[lane] = beta[column * m + lane]; }
     workgroupBarrier();
     for (var j = 0u; j < m; j++) {
         var pivot = lower[j * m + j];

@@ -15,9 +15,11 @@ struct Params { players: u32, c: u32, present: u32, divisor: f32 }
 
 override WG: u32 = 64u;
 
-// What coalition `members` contributes to the sum of player i, 0 if it is none of its own.
-fn term(members: u32, i: u32, class_number: u32) -> f32 {
-    if ((members & ~params.present) != 0u || ((members >> i) & 1u) == 1u) { return 0.0; }
+// What the coalition numbered s of those without player i contributes to its sum.
+fn term(s: u32, i: u32, class_number: u32) -> f32 {
+    let below = (1u << i) - 1u;
+    let members = (s & below) | ((s & ~below) << 1u);
+    if ((members & ~params.present) != 0u) { return 0.0; }
     let with_i = v[(members | (1u << i)) * params.c + class_number];
     let gain = with_i - v[members * params.c + class_number];
     return weight[countOneBits(members)] * gain;
@@ -33,9 +35,10 @@ fn thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     let class_number = wid.x * WG + lane;
     let i = wid.y;
     if (class_number >= params.c) { return; }
+    let coalitions = 1u << (params.players - 1u);
     var sum = 0.0;
     if (is_present(i)) {
-        for (var s = 0u; s < (1u << params.players); s++) { sum += term(s, i, class_number); }
+        for (var s = 0u; s < coalitions; s++) { sum += term(s, i, class_number); }
     }
     phi[i * params.c + class_number] = sum / params.divisor;
 }
@@ -46,9 +49,10 @@ var<workgroup> partial: array<f32, WG>;
 @compute @workgroup_size(WG)
 fn group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = wid.y;
+    let coalitions = 1u << (params.players - 1u);
     var sum = 0.0;
     if (is_present(i)) {
-        for (var s = lane; s < (1u << params.players); s += WG) { sum += term(s, i, wid.x); }
+        for (var s = lane; s < coalitions; s += WG) { sum += term(s, i, wid.x); }
     }
     partial[lane] = sum;
     for (var half = WG / 2u; half > 0u; half /= 2u) {

@@ -147,16 +147,24 @@ fn clipped_sum(column: u32, first: u32, stride: u32) -> f32 {
 
 // One invocation a column: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
-fn add_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let column = wid.x * WG + lane;
+fn add_thread(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let column = (wid.x + wid.y * groups.x) * WG + lane;
     if (column >= params.p) { return; }
     y[column] = to_storage((clipped_sum(column, 0u, 1u) + noise(column)) / params.expected);
 }
 
 // One workgroup 32 columns, an eighth of the samples for each invocation: WG is 256.
 @compute @workgroup_size(WG)
-fn add_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let column = wid.x * 32u + lane % 32u;
+fn add_group(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let column = (wid.x + wid.y * groups.x) * 32u + lane % 32u;
     let inside = min(column, params.p - 1u);
     partial[lane] = clipped_sum(inside, lane / 32u, 8u);
     for (var half = 4u; half > 0u; half /= 2u) {

@@ -3,7 +3,7 @@
 use ndarray::ArrayViewD;
 
 use crate::inputs::Tensor;
-use crate::kernel::{Buffer, Dispatch, Elem, Launch, Suits, Variant};
+use crate::kernel::{Buffer, Dispatch, Elem, Launch, Suits, Variant, spill};
 use crate::rng;
 
 /// One invocation factorises and one solves a column, or one workgroup does both for a column.
@@ -49,7 +49,8 @@ pub fn solve(variant: &Variant, columns: usize, m: usize) -> Vec<Dispatch> {
     }
 }
 
-/// Outputs, `m × m` scratch and dispatches: what comes first, the normal matrix, the solution.
+/// Outputs, `m × m` scratch and dispatches: what comes first, the normal matrix, the right-hand
+/// sides, the solution.
 pub fn launch(
     variant: &Variant,
     outputs: Vec<Buffer>,
@@ -60,6 +61,8 @@ pub fn launch(
     scratch.push(Buffer::new("gram", Elem::F32, m, m));
     let groups = (m * m).div_ceil(variant.constant("WG")) as u32;
     dispatches.push(Dispatch { entry: "normal", grid: [groups, 1, 1], constants: Vec::new() });
+    let sides = spill(outputs[0].len().div_ceil(variant.constant("WG")));
+    dispatches.push(Dispatch { entry: "sides", grid: sides, constants: Vec::new() });
     dispatches.extend(solve(variant, outputs[0].rows, m));
     Launch { outputs, scratch, dispatches }
 }

@@ -59,7 +59,7 @@ impl Kernel for KernelShap {
                 of(6, 3, 65),
                 of(62, 6, 7),
                 of(257, 20, 2),
-                of(300, 50, 1),
+                of(1400, 50, 1),
                 of(40, 5, 0),
                 // Two players always together; fewer coalitions than unknowns; none.
                 of(40, 6, 3).tag("rank"),

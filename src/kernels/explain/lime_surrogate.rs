@@ -11,6 +11,7 @@ use crate::kernel::{
     Work,
 };
 use crate::reference::{Rows, by_rows};
+use crate::rng;
 
 pub const KERNEL: &dyn Kernel = &LimeSurrogate;
 
@@ -89,7 +90,7 @@ impl Kernel for LimeSurrogate {
             params.real("falloff", falloff(shape)).real("alpha", ALPHA),
             vec![
                 coalitions::tensor(&sets),
-                Tensor::floats("dist", Elem::F32, &[n], distances(shape, &sets)),
+                Tensor::floats("dist", Elem::F32, &[n], distances(shape, &sets, generator.seed)),
                 generator.data("y", &[n, c]),
             ],
         )
@@ -131,18 +132,20 @@ fn samples(shape: &Shape, seed: u32) -> Vec<u64> {
 }
 
 /// Of each sample from the instance: cosine distance as for images and text, Euclidean with the tag
-/// `tabular`, far beyond any weight with `far`.
-fn distances(shape: &Shape, sets: &[u64]) -> Vec<f32> {
+/// `tabular`, far beyond any weight with `far`. Up to a twentieth more for what the features of a
+/// sample were replaced by: otherwise there are only M + 1 weights, whose roundings repeat.
+fn distances(shape: &Shape, sets: &[u64], seed: u32) -> Vec<f32> {
     let m = shape["m"] as f32;
-    let of = |set: &u64| {
+    let of = |(row, set): (usize, &u64)| {
         let kept = set.count_ones() as f32;
-        match shape.option() {
+        let distance = match shape.option() {
             Some("tabular") => (m - kept).sqrt(),
             Some("far") => 1000.0,
             _ => 1.0 - (kept / m).sqrt(),
-        }
+        };
+        distance * (1.0 + 0.05 * rng::uniform(seed, 0xd157, row as u32))
     };
-    sets.iter().map(of).collect()
+    sets.iter().enumerate().map(of).collect()
 }
 
 /// 1/(2·width²) with the widths of marcotcr/lime: 0.25 for images, 0.75·√M for tables.

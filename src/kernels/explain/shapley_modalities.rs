@@ -22,7 +22,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("weight of one size more", "weight[countOneBits(members)]", {
         "weight[min(countOneBits(members) + 1u, countOneBits(params.present) - 1u)]"
     }),
-    Mutant::new("absent players take part", "(members & ~params.present) != 0u ||", ""),
+    Mutant::new("absent players take part", "(members & ~params.present) != 0u", "false"),
     Mutant::new("gain with the wrong sign", "* gain", "* -gain"),
     Mutant::new("full coalition dropped", "(members | (1u << i))", {
         "select(members | (1u << i), members, countOneBits(members) + 1u == params.players)"
@@ -149,7 +149,7 @@ fn shapley_modalities<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S
     let divisor = S::exact(divisor(present.count_ones() as usize) as f64);
     let coalitions: Vec<usize> = (0..1_usize << m).filter(|s| *s as u32 & !present == 0).collect();
     let lanes = if problem.variant.name == "group" { problem.variant.constant("WG") } else { 1 };
-    let depth = coalitions.len().min((1_usize << m).div_ceil(lanes)) + lanes.ilog2() as usize;
+    let depth = coalitions.len().min((1_usize << (m - 1)).div_ceil(lanes)) + lanes.ilog2() as usize;
     vec![by_rows(rows, m, c, |i, mut phi| {
         if present >> i & 1 == 0 {
             return;

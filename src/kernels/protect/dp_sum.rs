@@ -7,7 +7,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
-    Work,
+    Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -85,7 +85,7 @@ impl Kernel for DpSum {
             "thread" => ("add_thread", variant.constant("WG")),
             _ => ("add_group", COLUMNS),
         };
-        let grid = [p.div_ceil(columns) as u32, 1, 1];
+        let grid = spill(p.div_ceil(columns));
         dispatches.push(Dispatch { entry, grid, constants: Vec::new() });
         Launch { outputs: vec![Buffer::new("y", dtype.storage(), p, 1)], scratch, dispatches }
     }
