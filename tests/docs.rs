@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
+use fusebench::kernel::{Dtype, Preset};
 use fusebench::kernels::ALL;
+use fusebench::pipelines;
+use fusebench::suite::{Item, items};
 
 const REWRITE: &str = "cargo test --test docs";
 
@@ -24,25 +27,83 @@ fn replaced(text: &str, name: &str, block: &str) -> String {
     format!("{}{block}{}", &text[..start], &text[end..])
 }
 
-fn kernel_table() -> String {
-    let mut table = String::from("| kernel | family | computes | dtypes | variants | answers |\n");
-    table.push_str("|---|---|---|---|---|---|\n");
-    for entry in ALL {
-        let spec = entry.kernel.spec();
-        let join = |names: Vec<String>| names.join(", ");
+/// One line of the table of kernels or of pipelines.
+struct Entry {
+    name: String,
+    family: &'static str,
+    computes: &'static str,
+    dtypes: &'static [Dtype],
+    variants: Vec<&'static str>,
+    answers: &'static [u8],
+    /// The models that the `models` preset takes its sizes from.
+    models: Vec<&'static str>,
+}
+
+fn entries() -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for item in items(Preset::Models) {
+        if entries.last().is_none_or(|entry| entry.name != item.name()) {
+            let (dtypes, variants) = match &item {
+                Item::Kernel(cell) => {
+                    let spec = cell.entry.kernel.spec();
+                    (spec.dtypes, spec.variants.iter().map(|variant| variant.name).collect())
+                }
+                Item::Pipeline(cell) => (cell.pipeline.dtypes, cell.pipeline.strategies.to_vec()),
+            };
+            entries.push(Entry {
+                name: item.name(),
+                family: item.family(),
+                computes: item.summary(),
+                dtypes,
+                variants,
+                answers: item.difficulties(),
+                models: Vec::new(),
+            });
+        }
+        let entry = entries.last_mut().expect("just pushed");
+        // `BLIP-2 Q-Former, batch 8` names the same model as `BLIP-2 Q-Former`.
+        let model = item.shape().source().split(',').next().unwrap_or_default();
+        if !model.is_empty() && !entry.models.contains(&model) {
+            entry.models.push(model);
+        }
+    }
+    entries
+}
+
+fn table(pipelines: bool) -> String {
+    let what = if pipelines { "pipeline" } else { "kernel | family" };
+    let variants = if pipelines { "strategies" } else { "variants" };
+    let mut table = format!("| {what} | computes | dtypes | {variants} | answers | sizes of |\n");
+    table.push_str(if pipelines {
+        "|---|---|---|---|---|---|\n"
+    } else {
+        "|---|---|---|---|---|---|---|\n"
+    });
+    for entry in entries().iter().filter(|entry| (entry.family == "pipeline") == pipelines) {
+        let family = if pipelines { String::new() } else { format!(" {} |", entry.family) };
+        let dtypes: Vec<&str> = entry.dtypes.iter().map(|dtype| dtype.name()).collect();
+        let answers: Vec<String> = entry.answers.iter().map(u8::to_string).collect();
         writeln!(
             table,
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` |{family} {} | {} | {} | {} | {} |",
             entry.name,
-            entry.family,
-            spec.summary,
-            join(spec.dtypes.iter().map(|dtype| dtype.name().to_owned()).collect()),
-            join(spec.variants.iter().map(|variant| variant.name.to_owned()).collect()),
-            join(spec.difficulties.iter().map(u8::to_string).collect()),
+            entry.computes,
+            dtypes.join(", "),
+            entry.variants.join(", "),
+            answers.join(", "),
+            entry.models.join("; "),
         )
         .expect("a string takes every line");
     }
     table
+}
+
+#[test]
+fn every_kernel_and_pipeline_is_in_the_tables() {
+    let names: Vec<String> = entries().into_iter().map(|entry| entry.name).collect();
+    let kernels = ALL.iter().map(|entry| entry.name.to_owned());
+    let pipelines = pipelines::ALL.iter().map(|pipeline| format!("pipeline_{}", pipeline.name));
+    assert_eq!(names, kernels.chain(pipelines).collect::<Vec<_>>());
 }
 
 fn help(arguments: &[&str]) -> String {
@@ -69,7 +130,8 @@ fn help_block() -> String {
 
 fn expected() -> String {
     let text = fs::read_to_string(readme()).expect("README.md");
-    let text = replaced(&text, "kernels", &kernel_table());
+    let text = replaced(&text, "kernels", &table(false));
+    let text = replaced(&text, "pipelines", &table(true));
     replaced(&text, "help", &help_block())
 }
 

@@ -1,4 +1,5 @@
-//! Whether the ceilings can be trusted: a probe that computes something else, or nothing, gives none.
+//! Whether the ceilings can be trusted: a probe that computes something else, or nothing, gives
+//! none.
 
 mod common;
 

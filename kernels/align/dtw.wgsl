@@ -1,5 +1,6 @@
 // Dynamic time warping of a matrix of costs (Sakoe and Chiba, 1978):
-// D[i, j] = x[i, j] + min(D[i - 1, j - 1], D[i - 1, j], D[i, j - 1]).
+// D[i, j] = x[i, j] + min(D[i - 1, j - 1], D[i - 1, j], D[i, j - 1])
+// with x times a sign, so that similarities can be warped along too.
 // x[batch, rows, columns] -> cost[batch] (f32), moves[batch * rows, words] of sixteen 2-bit codes,
 // length[batch]: the cells on the path from the last cell back to the first.
 //
@@ -7,7 +8,7 @@
 // row i - 1) if left is not smaller, else left. `serial` goes row by row in one invocation,
 // `wavefront` gives every invocation ROWS rows and lets each follow the one above a column behind.
 
-struct Params { batch: u32, rows: u32, columns: u32, words: u32 }
+struct Params { batch: u32, rows: u32, columns: u32, words: u32, sign: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
@@ -48,7 +49,7 @@ fn advance(c: ptr<function, Cursor>, b: u32, i: u32, j: u32) {
     var up = 0.0;
     if (i > 0u) { up = above[at]; }
     let best = choose(i, j, (*c).diagonal, up, (*c).left);
-    let sum = best.cost + f32(x[(b * params.rows + i) * params.columns + j]);
+    let sum = best.cost + params.sign * f32(x[(b * params.rows + i) * params.columns + j]);
     above[at] = sum;
     *c = Cursor(up, sum, (*c).word | (best.code << (2u * (j % 16u))));
 }
@@ -115,7 +116,7 @@ fn wavefront(
                 let row = b * params.rows + i;
                 let best = choose(i, j, diagonal, up, left[k]);
                 diagonal = left[k];
-                up = best.cost + f32(x[row * params.columns + j]);
+                up = best.cost + params.sign * f32(x[row * params.columns + j]);
                 left[k] = up;
                 word[k] |= best.code << (2u * (j % 16u));
                 if (j % 16u == 15u || j + 1u == params.columns) {

@@ -1,6 +1,6 @@
 // Linear layer on int4 weights: y = sum over groups g of s_g * (x_g * q_g^T), plus b.
 // x[m, k], q[n, ceil(k/8)] words of eight signed codes, lowest nibble first, s[n, ceil(k/group)],
-// b[n] -> y[m, n]. Sums are f32. The last group of a row may be shorter.
+// b[n] -> y[m, n], with an optional GELU. Sums are f32. The last group of a row may be shorter.
 // Weight-only quantisation as in GPTQ (arXiv 2210.17323) and AWQ (arXiv 2306.00978).
 
 struct Params { m: u32, n: u32, k: u32, group: u32 }
@@ -13,10 +13,27 @@ struct Params { m: u32, n: u32, k: u32, group: u32 }
 @group(0) @binding(5) var<storage, read_write> y: array<T>;
 
 override WG: u32 = 8u;
+override GELU: u32 = 0u;
+
+// 7.1.26 of Abramowitz and Stegun.
+fn erf(v: f32) -> f32 {
+    let magnitude = abs(v);
+    let t = 1.0 / (1.0 + 0.3275911 * magnitude);
+    let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t
+        + 0.254829592) * t;
+    let tail = 1.0 - poly * exp(-(magnitude * magnitude));
+    return select(tail, -tail, v < 0.0);
+}
+
+// GELU by the error function (arXiv 1606.08415), where the shape asks for it.
+fn activate(v: f32) -> f32 {
+    if (GELU == 0u) { return v; }
+    return 0.5 * v * (1.0 + erf(v * 0.70710678));
+}
 
 fn write(row: u32, col: u32, dot: f32) {
     if (row < params.m && col < params.n) {
-        y[row * params.n + col] = to_storage(dot + f32(b[col]));
+        y[row * params.n + col] = to_storage(activate(dot + f32(b[col])));
     }
 }
 

@@ -1,7 +1,8 @@
 // Linear layer on int8 weights and activations: y = (qa * qw^T) * sa * sw + b.
 // qa[m, words] and qw[n, words] hold four signed codes a word, sa[m] and sw[n] the scales, b[n]
-// -> y[m, n]. Products are summed in i32, exact while k <= 131,071 (2^31 / 127^2); an f32 would
-// lose bits from k = 1,041 on. Scheme: W8A8 of SmoothQuant (arXiv 2211.10438), one scale a row.
+// -> y[m, n], with an optional GELU. Products are summed in i32, exact while k <= 131,071
+// (2^31 / 127^2); an f32 would lose bits from k = 1,041 on. Scheme: W8A8 of SmoothQuant (arXiv
+// 2211.10438), one scale a row.
 //
 // Where words % 4 = 0 rows are read as vec4 through qa4 and qw4, the same buffers.
 
@@ -18,10 +19,27 @@ struct Params { m: u32, n: u32, words: u32 }
 @group(0) @binding(6) var<storage, read_write> y: array<T>;
 
 override WG: u32 = 8u;
+override GELU: u32 = 0u;
+
+// 7.1.26 of Abramowitz and Stegun.
+fn erf(v: f32) -> f32 {
+    let magnitude = abs(v);
+    let t = 1.0 / (1.0 + 0.3275911 * magnitude);
+    let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t
+        + 0.254829592) * t;
+    let tail = 1.0 - poly * exp(-(magnitude * magnitude));
+    return select(tail, -tail, v < 0.0);
+}
+
+// GELU by the error function (arXiv 1606.08415), where the shape asks for it.
+fn activate(v: f32) -> f32 {
+    if (GELU == 0u) { return v; }
+    return 0.5 * v * (1.0 + erf(v * 0.70710678));
+}
 
 fn write(row: u32, col: u32, acc: i32) {
     if (row < params.m && col < params.n) {
-        y[row * params.n + col] = to_storage(f32(acc) * sa[row] * sw[col] + f32(b[col]));
+        y[row * params.n + col] = to_storage(activate(f32(acc) * sa[row] * sw[col] + f32(b[col])));
     }
 }
 

@@ -50,8 +50,8 @@ impl Crew {
         }
     }
 
-    /// Measures the ceilings and writes them into the environment; a driver that cannot do it leaves
-    /// the rates without a fraction.
+    /// Measures the ceilings and writes them into the environment; a driver that cannot do it
+    /// leaves the rates without a fraction.
     pub fn measure_peaks(&mut self, environment: &mut Environment) -> Result<(), Failure> {
         let Some(worker) = &mut self.worker else { return Ok(()) };
         worker.send(&Request::Peaks);

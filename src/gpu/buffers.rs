@@ -43,8 +43,8 @@ pub struct Output {
 }
 
 impl Gpu {
-    /// Uploads the inputs and poisons outputs and scratch. An input named in `given` is not uploaded:
-    /// it is an output of an earlier step.
+    /// Uploads the inputs and poisons outputs and scratch. An input named in `given` is not
+    /// uploaded: it is an output of an earlier step.
     ///
     /// # Errors
     /// `Unsupported` when a binding or buffer is over a limit of the adapter.

@@ -181,8 +181,8 @@ impl Plan {
     }
 }
 
-/// Smallest hot batch: as many dispatches as a watchdog surely allows in one submission. CPU drivers
-/// have no watchdog and slow dispatches, so one is enough.
+/// Smallest hot batch: as many dispatches as a watchdog surely allows in one submission. CPU
+/// drivers have no watchdog and slow dispatches, so one is enough.
 pub(super) fn min_batch(dispatch_s: f64, emulated: bool) -> u32 {
     let most = (LONGEST_SUBMIT_S / dispatch_s.max(f64::MIN_POSITIVE)).max(1.0);
     if emulated { 1 } else { most.min(f64::from(MIN_BATCH)) as u32 }

@@ -9,7 +9,8 @@ pub struct Reading {
     pub wall_s: f64,
 }
 
-/// A device with a clock that can be watched. Implemented by the device side, and by fakes in tests.
+/// A device with a clock that can be watched. Implemented by the device side, and by fakes in
+/// tests.
 pub trait Clocked {
     type Error;
 

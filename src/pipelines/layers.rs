@@ -60,8 +60,10 @@ fn layer(
             stage.from("qa", &codes, "q").from("sa", &codes, "s")
         }
         Dtype::I4 => {
+            let tag = if activation.is_some() { "group32_gelu" } else { "group32" };
             let stage = Stage::new(name, "linear_w4a16", &axes, dtype).stored_as(Elem::F16);
-            stage.from("x", from, output)
+            stages.push(stage.tag(tag).from("x", from, output));
+            return;
         }
         _ => Stage::new(name, "linear", &axes, dtype).from("x", from, output),
     };

@@ -46,7 +46,8 @@ const ALLOWED: &str = "
     rows.accuracy.gates.passed rows.accuracy.gates.worst rows.accuracy.max_abs
     rows.accuracy.rmse rows.accuracy.nmse rows.accuracy.sqnr_db rows.accuracy.predicted_sqnr_db
     rows.accuracy.cosine rows.accuracy.worst_index rows.accuracy.inputs rows.accuracy.checked
-    rows.accuracy.verified rows.accuracy.against rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
+    rows.accuracy.verified rows.accuracy.against
+    rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
 
 fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
     let open = path.ends_with(".shape") || path.ends_with(".limits");

@@ -263,7 +263,8 @@ pub struct Accuracy {
     /// `all` or `sampled` output rows.
     pub verified: String,
     /// What the error figures are against, where it is not the kernel's own arithmetic in f64:
-    /// `full precision`, `f64 end to end` or `f32 on this device, end to end`.
+    /// `full precision`, `f64 end to end`, `f32 on this device, end to end`, or `f64, last stage
+    /// alone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
     /// Largest error over its worst-case bound.

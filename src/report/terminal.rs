@@ -12,6 +12,8 @@ const INDENT: usize = 2;
 /// Labels of the header block are padded to this, the longest of them and a gap.
 const LABEL: usize = 13;
 /// A reason longer than this many lines is in the file.
+/// Stages stand a little under the row of their pipeline.
+const STAGE_INDENT: usize = 6;
 const REASON_LINES: usize = 3;
 /// Narrower pages than this would hold nothing.
 const MIN_WIDTH: usize = 40;
@@ -93,7 +95,10 @@ impl Page {
         }
         for group in &grid.groups {
             self.group(group, run.environment.device.emulated);
-            group.lines.iter().for_each(|line| self.cell(&fit, grid, line));
+            for line in &group.lines {
+                self.cell(&fit, grid, line);
+                line.stages.iter().for_each(|stage| self.stage(stage));
+            }
         }
         fit.hidden
     }
@@ -129,6 +134,11 @@ impl Page {
             let text = words.style.paint(&text, self.colour);
             self.lines.push(format!("{:start$}{text}", ""));
         }
+    }
+
+    fn stage(&mut self, text: &str) {
+        let text = truncate(text, self.width - STAGE_INDENT);
+        self.lines.push(format!("{:STAGE_INDENT$}{}", "", Style::Dim.paint(&text, self.colour)));
     }
 
     /// A line of columns; where even the indispensable ones are too wide, it is cut off.

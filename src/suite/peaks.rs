@@ -99,8 +99,8 @@ pub fn measure(session: &Session) -> Result<Found, GpuError> {
     Ok(found)
 }
 
-/// Threads and trips that keep the arithmetic units busy for a while; `None` where the device has no
-/// such arithmetic.
+/// Threads and trips that keep the arithmetic units busy for a while; `None` where the device has
+/// no such arithmetic.
 fn arithmetic_shape(
     session: &Session,
     name: &str,

@@ -155,17 +155,17 @@ impl Session {
         let scope = Scope { distributions: vec![Distribution::Normal], flops, seed: self.seed };
         let findings = ran.chain.examine(&scope, &ran.outputs);
         let (mut accuracy, failure) = summarise(&findings, false);
-        if failure.is_none()
-            && let Some((metrics, against)) = self.end_to_end(cell, task, ran)?
-        {
-            accuracy.max_abs = metrics.max_abs;
-            accuracy.rmse = metrics.rmse;
-            accuracy.nmse = metrics.nmse;
-            accuracy.sqnr_db = metrics.sqnr_db;
-            accuracy.cosine = metrics.cosine;
-            accuracy.worst_index = metrics.worst_index as u64;
-            accuracy.against = Some(against.to_owned());
-        }
+        let end_to_end = if failure.is_none() { self.end_to_end(cell, task, ran)? } else { None };
+        let answer = &findings[ran.chain.answer()];
+        let (metrics, against) =
+            end_to_end.unwrap_or_else(|| (answer.metrics(), "f64, last stage alone"));
+        accuracy.max_abs = metrics.max_abs;
+        accuracy.rmse = metrics.rmse;
+        accuracy.nmse = metrics.nmse;
+        accuracy.sqnr_db = metrics.sqnr_db;
+        accuracy.cosine = metrics.cosine;
+        accuracy.worst_index = metrics.worst_index as u64;
+        accuracy.against = Some(against.to_owned());
         row.accuracy = Some(accuracy);
         failure.map_or(Ok(findings), |failure: Failure| Err(failure.into()))
     }

@@ -52,6 +52,11 @@ pub enum Failure {
 }
 
 impl Finding {
+    /// Error of the first output.
+    pub fn metrics(&self) -> Metrics {
+        self.judgements[0].metrics
+    }
+
     /// Largest error of the first output over its worst-case bound.
     pub fn worst_over_bound(&self) -> Option<f64> {
         let gates = &self.judgements.first()?.gates;

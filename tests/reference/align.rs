@@ -21,7 +21,7 @@ pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
         "center_crop_pad" => vec![packed(problem, center_crop_pad)],
         "patchify" => vec![packed(problem, patchify)],
         "cross_correlation_lag" => correlate(inputs, shape["l"]),
-        "dtw" => dtw(inputs),
+        "dtw" => dtw(inputs, shape),
         _ => panic!("write an oracle for {name}"),
     }
 }
@@ -252,8 +252,9 @@ fn correlate(inputs: &Inputs, reach: usize) -> Vec<ArrayD<f64>> {
 
 /// Bordered by infinities, one anti-diagonal after the other; moves from the finished sums; lengths
 /// from the first cell on.
-fn dtw(inputs: &Inputs) -> Vec<ArrayD<f64>> {
+fn dtw(inputs: &Inputs, shape: &Shape) -> Vec<ArrayD<f64>> {
     let x = float::<Ix3>(inputs, "x");
+    let x = if shape.option() == Some("negated") { -x } else { x };
     let (batch, n, m) = x.dim();
     let mut cost = Array1::zeros(batch);
     let mut moves = Array3::zeros((batch, n, m.next_multiple_of(16)));

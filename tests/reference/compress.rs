@@ -26,7 +26,7 @@ pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
 
 /// Elements that share a scale: rows and columns of a block.
 fn block(problem: &Problem, (m, k): (usize, usize)) -> (usize, usize) {
-    match problem.shape.option() {
+    match problem.shape.option().map(|tag| tag.trim_end_matches("_gelu")) {
         Some("tensor" | "fixed") => (m, k),
         Some("channel") => (m, 1),
         Some("group32" | "zeros") => (1, 32),
@@ -126,7 +126,19 @@ fn dequantize_int8(problem: &Problem) -> Array2<f64> {
 }
 
 fn linear(problem: &Problem, w: &Array2<f64>) -> Array2<f64> {
-    float::<Ix2>(problem.inputs, "x").dot(&w.t()) + &float::<Ix1>(problem.inputs, "b")
+    activated(
+        problem,
+        float::<Ix2>(problem.inputs, "x").dot(&w.t()) + &float::<Ix1>(problem.inputs, "b"),
+    )
+}
+
+/// x·Φ(x) by the complementary error function, where the tag asks for it.
+fn activated(problem: &Problem, y: Array2<f64>) -> Array2<f64> {
+    if !problem.shape.option().is_some_and(|tag| tag.ends_with("gelu")) {
+        return y;
+    }
+    let root = f64::from(std::f32::consts::FRAC_1_SQRT_2);
+    y.mapv(|x| x * 0.5 * libm::erfc(-x * root))
 }
 
 fn linear_w8a8(problem: &Problem) -> Array2<f64> {
@@ -134,7 +146,7 @@ fn linear_w8a8(problem: &Problem) -> Array2<f64> {
     let codes = |name| inputs.codes::<Ix2>(name).mapv(f64::from);
     let sums = codes("qa").dot(&codes("qw").t());
     let scales = float::<Ix2>(inputs, "sa").dot(&float::<Ix2>(inputs, "sw").t());
-    sums * scales + &float::<Ix1>(inputs, "b")
+    activated(problem, sums * scales + &float::<Ix1>(inputs, "b"))
 }
 
 /// Two of every four scattered into a dense matrix.

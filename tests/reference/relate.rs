@@ -32,6 +32,14 @@ fn cosine_similarity(inputs: &Inputs) -> Array2<f64> {
     a.dot(&b.t()) * f64::from(14.285_714_f32)
 }
 
+/// Embeddings have elements of size 1 unless they are said to be unit vectors.
+fn scale(temperature: f32, problem: &Problem) -> f32 {
+    match problem.shape.option() {
+        Some("unit") => temperature,
+        _ => temperature / problem.shape["d"] as f32,
+    }
+}
+
 /// The rows of `x` whose pair is there, and their numbers.
 fn members(x: &Array2<f64>, present: &[bool]) -> (Array2<f64>, Vec<usize>) {
     let kept: Vec<usize> = (0..present.len()).filter(|&i| present[i]).collect();
@@ -41,12 +49,12 @@ fn members(x: &Array2<f64>, present: &[bool]) -> (Array2<f64>, Vec<usize>) {
 /// As a classification: minus the mean log-probability of the diagonal, both ways, among the pairs
 /// that are there.
 fn contrastive_loss(problem: &Problem) -> Vec<ArrayD<f64>> {
-    let (b, d) = (problem.shape["b"], problem.shape["d"]);
+    let b = problem.shape["b"];
     let words = problem.inputs.words("present");
     let present: Vec<bool> = words.iter().map(|&bit| bit == 1).collect();
     let (left, kept) = members(&float::<Ix2>(problem.inputs, "a"), &present);
     let (right, _) = members(&float::<Ix2>(problem.inputs, "b"), &present);
-    let logits = left.dot(&right.t()) * f64::from(14.285_714_f32 / d as f32);
+    let logits = left.dot(&right.t()) * f64::from(scale(14.285_714, problem));
     let peak = logits.fold(0.0, |a: f64, &b| a.max(b));
     let log_sums = |logits: &Array2<f64>| {
         logits.mapv(|l| (l - peak).exp()).sum_axis(Axis(1)).mapv(|sum| peak + sum.ln())
@@ -63,9 +71,9 @@ fn contrastive_loss(problem: &Problem) -> Vec<ArrayD<f64>> {
 }
 
 fn sigmoid_contrastive_loss(problem: &Problem) -> Vec<ArrayD<f64>> {
-    let (b, d) = (problem.shape["b"], problem.shape["d"]);
+    let b = problem.shape["b"];
     let (left, right) = (float::<Ix2>(problem.inputs, "a"), float::<Ix2>(problem.inputs, "b"));
-    let logits = left.dot(&right.t()) * f64::from(10.0 / d as f32) - 10.0;
+    let logits = left.dot(&right.t()) * f64::from(scale(10.0, problem)) - 10.0;
     let signs = 1.0 - 2.0 * Array2::<f64>::eye(b);
     // Minus the logarithm of the sigmoid.
     let losses = (logits * signs).mapv(|x| -(1.0 / (1.0 + x.exp())).ln());

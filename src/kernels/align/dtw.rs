@@ -53,6 +53,7 @@ const MUTANTS: &[Mutant] = &[
         "diagonal <= up && diagonal <= left",
         "diagonal < up && diagonal < left",
     ),
+    Mutant::new("sign ignored", "params.sign *", "1.0 *"),
     Mutant::new("left before up", "if (up <= left)", "if (up < left)"),
     Mutant::new("corner of the wrong column", "corner = over;", "corner = up;"),
     Mutant::new("diagonal of the wrong column", "Cursor(up, sum,", "Cursor(sum, sum,"),
@@ -91,6 +92,7 @@ impl Kernel for Dtw {
                 of(2, 9, 1),
                 of(3, 10, 20),
                 of(9, 32, 16),
+                of(3, 17, 21).tag("negated"),
                 of(1, 123, 400),
                 of(1, 300, 33),
                 of(0, 4, 6),
@@ -118,7 +120,8 @@ impl Kernel for Dtw {
             _ => generator.data("x", &[b, n, m]),
         };
         let params = Params::new().size("batch", b).size("rows", n).size("columns", m);
-        Inputs::new(params.size("words", m.div_ceil(16)), vec![x])
+        let params = params.size("words", m.div_ceil(16)).real("sign", sign(shape));
+        Inputs::new(params, vec![x])
     }
 
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
@@ -203,9 +206,15 @@ fn decide<S: Scalar>(diagonal: S, up: S, left: S) -> u8 {
     }
 }
 
+/// With the tag `negated` the matrix holds similarities, and the path is the one of most of them.
+fn sign(shape: &Shape) -> f32 {
+    if shape.option() == Some("negated") { -1.0 } else { 1.0 }
+}
+
 fn warp<S: Scalar>(problem: &Problem, matrix: usize) -> Warp<S> {
     let (n, m) = (problem.shape["n"], problem.shape["m"]);
     let x = problem.inputs.float::<Ix3>("x");
+    let sign = sign(problem.shape);
     let mut above = vec![S::zero(); m];
     let mut moves = Vec::with_capacity(n * m);
     for i in 0..n {
@@ -218,7 +227,7 @@ fn warp<S: Scalar>(problem: &Problem, matrix: usize) -> Warp<S> {
                 (_, 0) => (up, UP),
                 _ => (diagonal.min(up).min(left), decide(diagonal, up, left)),
             };
-            left = before + S::exact(f64::from(x[[matrix, i, j]]));
+            left = before + S::exact(f64::from(sign * x[[matrix, i, j]]));
             diagonal = up;
             *above = left;
             moves.push(code);

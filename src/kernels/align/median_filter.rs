@@ -17,8 +17,8 @@ struct MedianFilter;
 const MAX_WIDTH: usize = 29;
 
 const VARIANTS: &[Variant] = &[
-    Variant { refuses: refuses_width, ..Variant::new("quad", &[("WG", 64.0)]) },
     Variant { refuses: refuses_width, ..Variant::new("single", &[("WG", 64.0)]) },
+    Variant { refuses: refuses_width, ..Variant::new("quad", &[("WG", 64.0)]) },
 ];
 
 fn refuses_width(shape: &Shape) -> Option<String> {

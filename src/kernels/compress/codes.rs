@@ -28,7 +28,7 @@ pub enum Span {
 impl Span {
     /// By the tag of the shape; rows where it says nothing.
     pub fn of(shape: &Shape) -> Self {
-        match shape.option() {
+        match shape.option().map(|tag| tag.trim_end_matches("_gelu")) {
             Some("tensor" | "fixed") => Span::Tensor,
             Some("channel") => Span::Channel,
             Some("group32" | "zeros") => Span::Group(32),

@@ -34,6 +34,7 @@ const MUTANTS: &[Mutant] = &[
         "4u * quad / params.group",
         "4u * quad / (params.group + 8u)",
     ),
+    Mutant::new("activation left out", "GELU == 0u", "true"),
     Mutant::new("scale left out", "part[0] * scales", "part[0]"),
     Mutant::new("halves of a word swapped", "codes >> vec4<u32>(16u)", "codes"),
     Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
@@ -73,6 +74,7 @@ impl Kernel for LinearW4A16 {
             ((8, 8, 0), "group32"),
             ((0, 8, 8), "group32"),
             ((5, 7, 1408), "group128"),
+            ((9, 33, 66), "group32_gelu"),
         ];
         groups.map(|(sizes, group)| of(sizes).tag(group)).into()
     }
@@ -96,7 +98,7 @@ impl Kernel for LinearW4A16 {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        products::launch(shape, dtype, variant)
+        products::launch_activated(shape, dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
@@ -155,7 +157,8 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
                     .collect();
                 S::sum(parts.iter().copied(), parts.len())
             };
-            y[col] = (dot + exact(b[col])).store(problem.storage());
+            let sum = dot + exact(b[col]);
+            y[col] = products::activate(problem.shape, sum).store(problem.storage());
         }
     })]
 }

@@ -43,6 +43,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last vector dropped", "i < params.words / 4u", "i + 1u < params.words / 4u"),
     Mutant::new("scale of the first row", "sa[row]", "sa[0]"),
     Mutant::new("scale of the weights left out", " * sw[col]", ""),
+    Mutant::new("activation left out", "GELU == 0u", "true"),
     Mutant::new("bias left out", " + f32(b[col])", ""),
     Mutant::new("tail of a tile not cleared", "word], inside)", "word], true)"),
 ];
@@ -80,7 +81,8 @@ impl Kernel for LinearW8A8 {
             // The longest exact sum.
             (1, 2, MAX_K),
         ];
-        sizes.map(of).into()
+        let plain = sizes.map(of).into_iter();
+        plain.chain([of((17, 31, 33)).tag("gelu"), of((5, 9, 64)).tag("gelu")]).collect()
     }
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
@@ -111,7 +113,7 @@ impl Kernel for LinearW8A8 {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        let mut launch = products::launch(shape, dtype, variant);
+        let mut launch = products::launch_activated(shape, dtype, variant);
         let name = &mut launch.dispatches[0].entry;
         if *name == "registers" && !shape["k"].div_ceil(4).is_multiple_of(4) {
             *name = "registers_any";
@@ -172,7 +174,8 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             let (high, low) = (acc & !0xfff, acc & 0xfff);
             let sum = S::exact(f64::from(high)) + S::exact(f64::from(low));
             let scaled = sum * exact(sa[[row, 0]]) * exact(sw[[col, 0]]);
-            y[col] = (scaled + exact(b[col])).store(problem.storage());
+            let sum = scaled + exact(b[col]);
+            y[col] = products::activate(problem.shape, sum).store(problem.storage());
         }
     })]
 }

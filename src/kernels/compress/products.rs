@@ -3,6 +3,8 @@
 use ndarray::{Array2, Ix1, Ix2};
 
 use super::codes::{entry, sqnr_db};
+use crate::accuracy::Scalar;
+use crate::accuracy::functions::gelu_erf;
 use crate::kernel::{Buffer, Dtype, Launch, Preset, Problem, Shape, Uncompressed, Variant};
 use crate::reference::{Rows, by_rows};
 
@@ -53,6 +55,22 @@ pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
     launch
 }
 
+/// Whether a GELU follows, as the tag says: `gelu`, `group32_gelu`.
+pub fn has_gelu(shape: &Shape) -> bool {
+    shape.option().is_some_and(|tag| tag.ends_with("gelu"))
+}
+
+/// What the layer does to its sums.
+pub fn activate<S: Scalar>(shape: &Shape, sum: S) -> S {
+    if has_gelu(shape) { gelu_erf(sum) } else { sum }
+}
+
+/// The grid of a layer that may end with a GELU.
+pub fn launch_activated(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+    let gelu = f64::from(u8::from(has_gelu(shape)));
+    launch(shape, dtype, variant).with_constant("GELU", gelu)
+}
+
 /// a · wᵀ + b from the original tensors, and the SQNR that noise of so much of a · wᵀ leaves; the
 /// bias is exact and adds to the signal alone.
 pub fn uncompressed(
@@ -61,6 +79,10 @@ pub fn uncompressed(
     (a, w): (&str, &str),
     noise_ratio: f64,
 ) -> Option<Uncompressed> {
+    // Of noise that has gone through an activation there is no such prediction.
+    if has_gelu(problem.shape) {
+        return None;
+    }
     let inputs = problem.inputs;
     let (a, w) = (inputs.float::<Ix2>(a), inputs.float::<Ix2>(w));
     let b = inputs.float::<Ix1>("b");

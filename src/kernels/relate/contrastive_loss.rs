@@ -113,7 +113,7 @@ impl Kernel for ContrastiveLoss {
         let mut tensors: Vec<Tensor> =
             features::pairs(shape, generator).map(|x| x.with_garbage(absent)).into();
         tensors.push(Tensor::words("present", &[b], present.clone()));
-        Inputs::new(params.real("scale", scale(d)), tensors)
+        Inputs::new(params.real("scale", features::scale(TEMPERATURE, shape)), tensors)
     }
 
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
@@ -168,12 +168,6 @@ impl Kernel for ContrastiveLoss {
     }
 }
 
-/// The temperature over what the squared norm of a standard normal row is expected to be, so that
-/// logits are as large as those of unit vectors.
-fn scale(d: usize) -> f32 {
-    TEMPERATURE / d as f32
-}
-
 /// All pairs; with the tag `missing` two of three; with `none` none.
 fn presence(shape: &Shape) -> Vec<u32> {
     let of = |pair: usize| match shape.option() {
@@ -203,7 +197,8 @@ fn contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>>
     let exact = |value: f32| S::exact(f64::from(value));
     let logit = |u: ArrayView1<f32>, v: ArrayView1<f32>| {
         let (u, v) = (u.to_slice().expect("a row"), v.to_slice().expect("a row"));
-        S::dot(u.iter().copied().zip(v.iter().copied()), d) * exact(scale(d))
+        S::dot(u.iter().copied().zip(v.iter().copied()), d)
+            * exact(features::scale(TEMPERATURE, problem.shape))
     };
     let kept = (*rows == Rows::All && b <= MAX_KEPT).then(|| {
         by_rows(rows, b, b, |i, mut out| {

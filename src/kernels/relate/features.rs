@@ -35,13 +35,32 @@ pub fn pairs(shape: &Shape, generator: &Generator) -> [Tensor; 2] {
         let same = |index: usize| rng::normal(generator.seed, 0x6e65_6564, index as u32);
         return ["a", "b"].map(|name| generator.filled(name, &dims, same));
     }
+    if is_unit(shape) {
+        let size = (shape["d"].max(1) as f32).sqrt().recip();
+        return ["a", "b"].map(|name| generator.weight(name, &dims, size));
+    }
     [generator.data("a", &dims), generator.weight("b", &dims, 1.0)]
+}
+
+/// Whether embeddings are unit vectors, as behind `l2_normalize`; otherwise their elements are
+/// standard normal.
+fn is_unit(shape: &Shape) -> bool {
+    shape.option() == Some("unit")
+}
+
+/// What dot products are multiplied by: the temperature, over what the squared norm is expected to
+/// be, so that logits are as large either way.
+pub fn scale(temperature: f32, shape: &Shape) -> f32 {
+    if is_unit(shape) { temperature } else { temperature / shape["d"] as f32 }
 }
 
 /// Pairs × width, without the sizes that a kernel needs a tag for.
 pub fn shapes(preset: Preset) -> Vec<Shape> {
     match preset {
-        Preset::Smoke => vec![of(1, 5), of(2, 770), of(67, 31), of(130, 64), of(257, 20), of(0, 8)],
+        Preset::Smoke => vec![of(1, 5), of(2, 770), of(67, 31), of(130, 64), of(257, 20), of(0, 8)]
+            .into_iter()
+            .chain([of(33, 24).tag("unit")])
+            .collect(),
         Preset::Models => vec![
             of(256, 512).from("CLIP ViT-B/32"),
             of(1024, 768).from("CLIP ViT-L/14-336"),

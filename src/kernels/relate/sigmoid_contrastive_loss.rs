@@ -79,7 +79,7 @@ impl Kernel for SigmoidContrastiveLoss {
         let (b, d) = (shape["b"], shape["d"]);
         let params = Params::new().size("batch", b).size("d", d);
         Inputs::new(
-            params.real("scale", scale(d)).real("bias", BIAS),
+            params.real("scale", features::scale(TEMPERATURE, shape)).real("bias", BIAS),
             features::pairs(shape, generator).into(),
         )
     }
@@ -111,12 +111,6 @@ impl Kernel for SigmoidContrastiveLoss {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         sigmoid_contrastive_loss(problem, rows)
     }
-}
-
-/// The temperature over what the squared norm of a standard normal row is expected to be, so that
-/// logits are as large as those of unit vectors.
-fn scale(d: usize) -> f32 {
-    TEMPERATURE / d as f32
 }
 
 /// log(1 + e) for e in [0, 1]: by its series below 1/16, as the shader does.
@@ -153,7 +147,7 @@ fn sigmoid_contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Ar
         let loss = |j: usize| {
             let other = right.row(j).to_slice().expect("a row");
             let dot = S::dot(own.iter().copied().zip(other.iter().copied()), d);
-            let x = exact(scale(d)) * dot + exact(BIAS);
+            let x = exact(features::scale(TEMPERATURE, problem.shape)) * dot + exact(BIAS);
             softplus(if i == j { -x } else { x })
         };
         let losses: Vec<S> = (0..b).map(loss).collect();
