@@ -182,7 +182,7 @@ pub struct CheckArgs {
     pub selection: Selection,
     #[command(flatten)]
     pub target: Target,
-    /// Verify every output row of large shapes too.
+    /// Verify every output row of large shapes too, and shapes beyond the budget of a CPU driver.
     #[arg(long, env = "FUSEBENCH_FULL")]
     pub full: bool,
 }

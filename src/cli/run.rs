@@ -17,8 +17,9 @@ use crate::record::{
 use crate::rng;
 use crate::suite::Item;
 
-/// Reference operations that `check` spends on each distribution of a cell, a second or so.
-const CHECK_FLOPS: f64 = 2e8;
+/// Reference operations that `check` spends on each distribution of a cell: a fifth of a second on
+/// two cores, and enough for every row of every smoke shape.
+const CHECK_FLOPS: f64 = 5e7;
 
 /// What is done with every cell.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use super::pipeline_cell::PipelineCell;
 use super::session::{CellError, Session};
 use super::timing::Prepared;
 use super::verify::{Finding, Scope, examine};
-use crate::accuracy::{Metrics, Tracked, measure};
+use crate::accuracy::{Metrics, Noise, Tracked, measure};
 use crate::gpu::{Checks, Given, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
@@ -94,7 +94,10 @@ impl Chain {
                 Answer { buffer, bytes: &outputs[stage][output].bytes }.values()
             });
             let cell = &self.cells[index];
-            let mut finding = examine(cell, &each, Distribution::Normal, &inputs, &outputs[index]);
+            let wired = !self.stages[index].wires.is_empty();
+            let noise = if wired { Noise::Dependent } else { Noise::Independent };
+            let drawn = (Distribution::Normal, noise);
+            let mut finding = examine(cell, &each, drawn, &inputs, &outputs[index]);
             if let Some(why) = finding.failure.take() {
                 finding.failure = Some(format!("stage `{}`: {why}", self.stages[index].name));
             }

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::chain::{Chain, error};
 use super::measure_cell::Subject;
-use super::session::{CellError, PROBE_FLOPS, Session, Task, expected_s};
+use super::session::{CellError, PROBE_FLOPS, Session, Task, expected_s, within_emulation};
 use super::timing::Prepared;
 use super::verify::{Failure, Finding, Scope, summarise};
 use crate::accuracy::Metrics;
 use crate::gpu::{Checks, GpuError, Output, Program};
 use crate::inputs::Distribution;
-use crate::kernel::{Answer, Dtype, Preset, Shape};
+use crate::kernel::{Answer, Dtype, Preset, Shape, Suits, Work};
 use crate::measure::stats;
 use crate::pipeline::Pipeline;
 use crate::pipelines::ALL;
@@ -107,6 +107,14 @@ impl Session {
         let works: Vec<_> = chain.cells.iter().map(|cell| cell.work()).collect();
         let ideal = |cell: &super::Cell| self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
         let ideal_s = chain.cells.iter().map(ideal).sum();
+        if let Task::Check { flops } = task
+            && self.gpu.report.emulated
+            && flops.is_finite()
+        {
+            let work = cell.work();
+            let sum = Work::new(work.flops as usize, work.bytes as usize);
+            within_emulation(&sum, Suits::Any)?;
+        }
         self.affordable(ideal_s, task)?;
         alive("compiling", 0.0);
         let started = Instant::now();

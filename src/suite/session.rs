@@ -14,7 +14,7 @@ use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
-use crate::kernel::{Dtype, Shape};
+use crate::kernel::{Dtype, Shape, Suits, Work};
 use crate::measure::plan::DEVICE_WARM_UP_S;
 use crate::measure::{Plan, canary};
 use crate::record::{self, Row, Status};
@@ -26,6 +26,12 @@ use crate::units::Seconds;
 const RUN_FLOPS_PER_S: f64 = 1e7;
 /// The same for a probe, of which some rows are enough: they all do the same.
 pub(super) const PROBE_FLOPS: f64 = 2e6;
+/// What a CPU driver was seen to do on two cores, in kernels without barriers, and how much slower
+/// those with barriers are; and the longest dispatch that `check` starts there, since it makes five.
+const EMULATED_FLOPS_PER_S: f64 = 2e9;
+const EMULATED_BYTES_PER_S: f64 = 1e9;
+const EMULATED_BARRIERS: f64 = 10.0;
+const EMULATED_DISPATCH_S: f64 = 0.5;
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
@@ -76,6 +82,19 @@ impl Task {
 /// How long two checked runs of something with this ideal time may take.
 pub(super) fn expected_s(ideal_s: f64) -> f64 {
     ideal_s * SLACK * 4.0
+}
+
+/// Whether a CPU driver can be expected to check something of this size.
+pub(super) fn within_emulation(work: &Work, suits: Suits) -> Result<(), CellError> {
+    let slower = if suits == Suits::Gpu { EMULATED_BARRIERS } else { 1.0 };
+    let estimate_s =
+        slower * (work.flops / EMULATED_FLOPS_PER_S + work.bytes / EMULATED_BYTES_PER_S);
+    if estimate_s <= EMULATED_DISPATCH_S {
+        return Ok(());
+    }
+    let (needs, most) = (Seconds(estimate_s), Seconds(EMULATED_DISPATCH_S));
+    let reason = format!("emulation budget: a dispatch takes about {needs} > {most}; see --full");
+    Err(CellError::new(Status::Skipped, reason))
 }
 
 /// An open device with its clocks, ceilings and shader texts.
@@ -225,7 +244,7 @@ impl Session {
         let program = self.compile(cell, inputs.tensors.len(), checks)?;
         let distributions = vec![Distribution::Normal];
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
-        let verdict = verify(&self.gpu, &program, cell, &scope, inputs)?;
+        let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut || ())?;
         let set = verdict.first.set;
         match verdict.failure {
             None => Ok(Prepared(vec![Step { program, set }])),
@@ -329,8 +348,9 @@ impl Session {
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
-        alive("verifying", expected_s(ideal_s));
-        let verdict = verify(&self.gpu, &program, cell, &self.scope(cell, task), inputs)?;
+        let scope = self.scope(cell, task);
+        let mut verifying = || alive("verifying", expected_s(ideal_s));
+        let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut verifying)?;
         row.verify_s = Some(verdict.seconds);
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
@@ -369,6 +389,12 @@ impl Session {
     fn refuse(&self, cell: &Cell, task: &Task) -> Result<f64, CellError> {
         if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
+        }
+        if let Task::Check { flops } = task
+            && self.gpu.report.emulated
+            && flops.is_finite()
+        {
+            within_emulation(&cell.work(), cell.variant.suits)?;
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
         self.affordable(ideal_s, task)?;

@@ -81,18 +81,20 @@ struct Compression {
 }
 
 /// Runs the program on each distribution, `timed` being the data of the first, and holds the output
-/// to the tracked reference.
+/// to the tracked reference. `alive` is called before each.
 pub fn verify(
     gpu: &Gpu,
     program: &Program,
     cell: &Cell,
     scope: &Scope,
     timed: Inputs,
+    alive: &mut dyn FnMut(),
 ) -> Result<Verdict, GpuError> {
     let mut findings = Vec::new();
     let mut seconds = 0.0;
     let (mut first, mut timed) = (None, Some(timed));
     for &distribution in &scope.distributions {
+        alive();
         let mut started = Instant::now();
         let wanted_anyway = timed.is_some();
         let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
@@ -105,7 +107,10 @@ pub fn verify(
         let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
         let checked = Checked { inputs, set, outputs };
-        let finding = examine(cell, scope, distribution, &checked.inputs, &checked.outputs);
+        let noise =
+            if distribution.is_continuous() { Noise::Independent } else { Noise::Repeating };
+        let drawn = (distribution, noise);
+        let finding = examine(cell, scope, drawn, &checked.inputs, &checked.outputs);
         seconds += started.elapsed().as_secs_f64();
         first.get_or_insert(checked);
         let failed = finding.failure.is_some();
@@ -122,7 +127,7 @@ pub fn verify(
 pub fn examine(
     cell: &Cell,
     scope: &Scope,
-    distribution: Distribution,
+    (distribution, noise): (Distribution, Noise),
     inputs: &Inputs,
     outputs: &[Output],
 ) -> Finding {
@@ -145,7 +150,6 @@ pub fn examine(
     };
     let kernel = cell.entry.kernel;
     let reference = kernel.tracked(&problem, &rows);
-    let noise = if distribution.is_continuous() { Noise::Independent } else { Noise::Repeating };
     let mut failure = outputs.iter().zip(&answers).find_map(damage);
     let judgements: Vec<Judgement> = answers
         .iter()
