@@ -70,10 +70,23 @@ impl Tracked {
     /// The result of a correctly rounded operation: exact when it is representable and nothing
     /// before it was rounded.
     fn correctly_rounded(value: f64, worst: f64, variance: f64) -> Self {
-        if worst == 0.0 && f64::from(value as f32) == value {
+        let normal = value == 0.0 || value.abs() >= MIN_NORMAL_F32;
+        if worst == 0.0 && normal && f64::from(value as f32) == value {
             return Tracked::exact(value);
         }
         Tracked::rounded(value, worst, variance, 1.0)
+    }
+
+    /// The value as arithmetic may see it: a subnormal operand may be flushed to zero.
+    fn operand(self) -> Self {
+        if self.value == 0.0 || self.value.abs() >= MIN_NORMAL_F32 {
+            return self;
+        }
+        Tracked {
+            worst: self.worst + self.value.abs(),
+            variance: self.variance + self.value * self.value,
+            ..self
+        }
     }
 
     /// The result of a monotone function accurate to `ulps`, with derivative `slope` at the value.
@@ -93,10 +106,11 @@ impl Add for Tracked {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
+        let (this, other) = (self.operand(), other.operand());
         Tracked::correctly_rounded(
-            self.value + other.value,
-            self.worst + other.worst,
-            self.variance + other.variance,
+            this.value + other.value,
+            this.worst + other.worst,
+            this.variance + other.variance,
         )
     }
 }
@@ -121,10 +135,11 @@ impl Mul for Tracked {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
-        let (a, b) = (self.value, other.value);
-        let worst = a.abs() * other.worst + b.abs() * self.worst + self.worst * other.worst;
+        let (this, other) = (self.operand(), other.operand());
+        let (a, b) = (this.value, other.value);
+        let worst = a.abs() * other.worst + b.abs() * this.worst + this.worst * other.worst;
         let variance =
-            a * a * other.variance + b * b * self.variance + self.variance * other.variance;
+            a * a * other.variance + b * b * this.variance + this.variance * other.variance;
         Tracked::correctly_rounded(a * b, worst, variance)
     }
 }
@@ -266,6 +281,17 @@ mod tests {
         assert_eq!((three + three).worst, 0.0);
         assert!((third * third).worst > 0.0);
         assert!((three / three).worst > 0.0, "division is only accurate to 2.5 ulp");
+    }
+
+    #[test]
+    fn subnormal_operands_and_results_may_be_flushed() {
+        let tiny = Tracked::exact(f64::from(1e-39_f32));
+        assert!((tiny + tiny).worst >= (tiny + tiny).value, "a sum");
+        // The product would be normal, but its factor may have become zero.
+        let product = tiny * Tracked::exact(f64::from(1e30_f32));
+        assert!(product.worst >= product.value, "{product:?}");
+        assert_eq!((tiny * Tracked::zero()).value, 0.0);
+        assert_eq!(Tracked::exact(1.0) + Tracked::exact(1.0), Tracked::exact(2.0));
     }
 
     #[test]
