@@ -119,6 +119,7 @@ pub fn verify(
     Ok(Verdict { first, accuracy, failure, seconds })
 }
 
+/// Holds outputs to the tracked reference.
 pub fn examine(
     cell: &Cell,
     scope: &Scope,
@@ -126,6 +127,17 @@ pub fn examine(
     inputs: &Inputs,
     outputs: &[Output],
 ) -> Finding {
+    examine_keeping(cell, scope, distribution, inputs, outputs).0
+}
+
+/// The same, keeping the rows of the reference that each output was held to.
+pub fn examine_keeping(
+    cell: &Cell,
+    scope: &Scope,
+    distribution: Distribution,
+    inputs: &Inputs,
+    outputs: &[Output],
+) -> (Finding, Vec<Array2<Tracked>>) {
     let launch = cell.launch();
     let total = cell.rows();
     let work = cell.work();
@@ -164,7 +176,8 @@ pub fn examine(
         .then(|| kernel.uncompressed(&problem, &rows))
         .flatten()
         .map(|exact| compress(&answers[0], &exact, &rows));
-    Finding { distribution, judgements, failure, sampled: rows != Rows::All, compression }
+    let sampled = rows != Rows::All;
+    (Finding { distribution, judgements, failure, sampled, compression }, reference)
 }
 
 /// What is wrong with an output whatever its values: written past the end, or not written at all.
