@@ -21,6 +21,18 @@ pub enum Elem {
 }
 
 impl Elem {
+    pub fn name(self) -> &'static str {
+        match self {
+            Elem::F32 => "f32",
+            Elem::F16 => "f16",
+            Elem::U32 => "u32",
+            Elem::I32 => "i32",
+            Elem::I8 => "i8",
+            Elem::I4 => "i4",
+            Elem::U2 => "u2",
+        }
+    }
+
     pub fn bits(self) -> usize {
         match self {
             Elem::F32 | Elem::U32 | Elem::I32 => 32,

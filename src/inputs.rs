@@ -4,6 +4,7 @@ use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, IxDyn};
 use rayon::prelude::*;
 
 use crate::kernel::{Dtype, Elem, Variant};
+pub use crate::params::{Params, Scalar};
 use crate::rng;
 
 /// What the input values look like. Each one exposes faults that the others hide. Those that only
@@ -75,6 +76,10 @@ impl Distribution {
                 | Distribution::Outliers
                 | Distribution::Ratio
         )
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Distribution::ALL.into_iter().find(|distribution| distribution.name() == name)
     }
 
     pub fn name(self) -> &'static str {
@@ -339,45 +344,6 @@ impl Tensor {
             Values::Word(array) => bytemuck::cast_slice(flat(array)).to_vec(),
             Values::Code(array) => bytemuck::cast_slice(&self.elem.pack(flat(array))).to_vec(),
         }
-    }
-}
-
-/// The uniform `Params` struct of a shader: named 4-byte scalars in declaration order.
-///
-/// A test compares names and offsets with the WGSL of every kernel.
-#[derive(Clone, Debug, Default)]
-pub struct Params {
-    names: Vec<&'static str>,
-    words: Vec<u32>,
-}
-
-impl Params {
-    pub fn new() -> Self {
-        Params::default()
-    }
-
-    /// Appends an unsigned size or count.
-    pub fn size(self, name: &'static str, value: usize) -> Self {
-        self.word(name, u32::try_from(value).expect("sizes fit 32 bits"))
-    }
-
-    /// Appends an f32.
-    pub fn real(self, name: &'static str, value: f32) -> Self {
-        self.word(name, value.to_bits())
-    }
-
-    fn word(mut self, name: &'static str, value: u32) -> Self {
-        self.names.push(name);
-        self.words.push(value);
-        self
-    }
-
-    pub fn names(&self) -> &[&'static str] {
-        &self.names
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words)
     }
 }
 

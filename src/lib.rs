@@ -9,6 +9,8 @@ pub mod inputs;
 pub mod kernel;
 pub mod kernels;
 pub mod measure;
+pub mod npy;
+pub mod params;
 pub mod pipeline;
 pub mod pipelines;
 pub mod record;

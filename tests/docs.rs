@@ -117,7 +117,8 @@ fn help(arguments: &[&str]) -> String {
 
 fn help_block() -> String {
     let mut block = String::new();
-    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"]] {
+    let commands = [&["--help"][..], &["run", "--help"], &["check", "--help"], &["dump", "--help"]];
+    for arguments in commands {
         let text = help(arguments);
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         let name = arguments[..arguments.len() - 1].join(" ");

@@ -6,7 +6,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{devices, list, run, worker};
+use super::{devices, dump, list, run, worker};
+use crate::inputs::Distribution;
 use crate::kernel::Preset;
 
 /// How fast is this kernel on this GPU, and how right is it?
@@ -60,6 +61,8 @@ enum Command {
     Run(RunArgs),
     /// Verify only, on every input distribution; exits 1 when a cell is wrong.
     Check(CheckArgs),
+    /// Write inputs, outputs, references and bounds of kernels as NumPy files, with a script.
+    Dump(DumpArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -187,6 +190,50 @@ pub struct CheckArgs {
     pub full: bool,
 }
 
+/// Every array goes to DIR/ID/NAME.npy, the slashes of the id as hyphens; DIR/manifest.json says
+/// what is in it, and DIR/check.py compares outputs with references, with NumPy and nothing else.
+/// Verification covers every output row. Exits 1 when a cell is wrong; its files are written all
+/// the same.
+#[derive(Args, Clone, Debug)]
+#[command(mut_arg("filters", |filters| filters.required(true)))]
+pub struct DumpArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Folder to write to; made where there is none, refused where it holds anything.
+    #[arg(long, short, value_name = "DIR", env = "FUSEBENCH_OUTPUT")]
+    pub output: PathBuf,
+    /// Distribution of the input data; `check` names the one on which a kernel is wrong.
+    #[arg(
+        long,
+        value_name = "DISTRIBUTION",
+        default_value = "normal",
+        env = "FUSEBENCH_INPUTS",
+        value_parser = PossibleValuesParser::new(Distribution::ALL.map(Distribution::name))
+    )]
+    pub inputs: String,
+    /// An index from `devices`, or a part of backend:name. Default: the best adapter.
+    #[arg(long, short, value_name = "D", env = "FUSEBENCH_DEVICE")]
+    pub device: Option<String>,
+    /// Shaders in DIR/FAMILY/NAME.wgsl replace the built-in ones.
+    #[arg(long, value_name = "DIR", env = "FUSEBENCH_KERNELS")]
+    pub kernels: Option<PathBuf>,
+    /// Seed of input data.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "FUSEBENCH_SEED")]
+    pub seed: u32,
+    /// Seconds without progress after which the worker counts as hung and is ended.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 30.0,
+        env = "FUSEBENCH_PATIENCE",
+        value_parser = positive_seconds
+    )]
+    pub patience: f64,
+    /// Write into a folder that holds something, and cells whose files take more than 64 MB.
+    #[arg(long, env = "FUSEBENCH_FORCE")]
+    pub force: bool,
+}
+
 fn positive_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
@@ -210,6 +257,7 @@ pub fn main() -> Exit {
         Command::List { selection, json } => list::list(&selection, json),
         Command::Run(args) => run::run(&args, &cli.global),
         Command::Check(args) => run::check(&args, &cli.global),
+        Command::Dump(args) => dump::dump(&args, &cli.global),
         Command::Worker => return worker::serve(),
     };
     match outcome {

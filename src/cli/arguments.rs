@@ -1,7 +1,7 @@
 //! The command line as it is recorded: what was in force, from flags or the environment, with
 //! every path replaced.
 
-use super::args::{CheckArgs, Format, RunArgs, Selection, Target};
+use super::args::{CheckArgs, DumpArgs, Format, RunArgs, Selection, Target};
 
 /// Stands for any path.
 const PATH: &str = "PATH";
@@ -21,12 +21,31 @@ pub fn of_check(args: &CheckArgs) -> Vec<String> {
     list
 }
 
-fn common(list: &mut Vec<String>, selection: &Selection, target: &Target) {
+pub fn of_dump(args: &DumpArgs) -> Vec<String> {
+    let mut list = vec!["dump".to_owned()];
+    selected(&mut list, &args.selection);
+    option(&mut list, "--device", args.device.clone());
+    option(&mut list, "--kernels", args.kernels.as_ref().map(|_| PATH.to_owned()));
+    option(&mut list, "--seed", Some(args.seed.to_string()));
+    option(&mut list, "--inputs", Some(args.inputs.clone()));
+    option(&mut list, "--output", Some(PATH.to_owned()));
+    flag(&mut list, "--force", args.force);
+    list
+}
+
+fn selected(list: &mut Vec<String>, selection: &Selection) {
     list.extend(selection.filters.iter().cloned());
-    let joined = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
     option(list, "--preset", Some(selection.preset.clone()));
     option(list, "--dtype", joined(&selection.dtype));
     option(list, "--variant", joined(&selection.variant));
+}
+
+fn joined(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+fn common(list: &mut Vec<String>, selection: &Selection, target: &Target) {
+    selected(list, selection);
     option(list, "--device", joined(&target.device));
     option(list, "--kernels", target.kernels.as_ref().map(|_| PATH.to_owned()));
     option(list, "--seed", Some(target.seed.to_string()));

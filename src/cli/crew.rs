@@ -2,7 +2,9 @@
 
 use super::exit::{Exit, Failure};
 use super::supervise::{Loss, Worker};
-use crate::record::{CellRequest, Environment, Event, Request, Row, Setup, Status};
+use crate::record::{
+    CellRequest, DumpRequest, DumpedCell, Environment, Event, Request, Row, Setup, Status,
+};
 use crate::suite::Item;
 
 /// Workers lost in a row before the device is given up.
@@ -109,6 +111,28 @@ impl Crew {
             self.worker = None;
         }
         row
+    }
+
+    /// Writes the arrays of one cell; the flag says that the device is lost. Nothing goes on after
+    /// a failure.
+    ///
+    /// # Errors
+    /// `Environment` when the worker is lost, `Usage` when a file cannot be written.
+    pub fn dump(
+        &mut self,
+        request: DumpRequest,
+        stage: &mut dyn FnMut(&str),
+    ) -> Result<(DumpedCell, bool), Failure> {
+        let lost = |reason: &str| Failure::environment(reason.to_owned());
+        let worker = self.worker.as_mut().ok_or_else(|| lost("the worker is gone"))?;
+        worker.be_patient_for(self.patience_s);
+        worker.send(&Request::Dump(request));
+        match worker.answer(stage) {
+            Ok(Event::Dumped { cell, lost }) => Ok((*cell, lost)),
+            Ok(Event::Failed { message, .. }) => Err(Failure::usage(message)),
+            Ok(other) => Err(lost(&format!("unexpected answer {other:?}"))),
+            Err(loss) => Err(lost(loss.reason())),
+        }
     }
 
     /// Whether the device keeps taking workers down.

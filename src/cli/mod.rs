@@ -5,6 +5,8 @@ mod arguments;
 mod budget;
 mod crew;
 mod devices;
+mod dump;
+mod dump_files;
 mod exit;
 mod interrupt;
 mod list;

@@ -9,7 +9,7 @@ use crate::record::{PartialFile, Run, StoreError, to_json};
 use crate::report;
 
 /// Always: the stream takes the colours out where they do not belong.
-const COLOUR: bool = true;
+pub const COLOUR: bool = true;
 
 /// Writes results to stdout; a reader that left early is no failure.
 pub fn print(text: &str) {
@@ -60,7 +60,7 @@ pub fn show(run: &Run, target: &Target, timed: bool) {
 }
 
 /// Columns of the terminal, 100 where there is none.
-fn width() -> usize {
+pub fn width() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).max(60))
 }
 

@@ -260,13 +260,13 @@ impl Job<'_> {
 }
 
 /// The present to the second, RFC 3339.
-fn now() -> String {
+pub fn now() -> String {
     let second = jiff::Unit::Second;
     jiff::Timestamp::now().round(second).expect("a second divides the day").to_string()
 }
 
 /// Failed cells in full on stderr: the table has room for one line only.
-fn explain(run: &Run) {
+pub fn explain(run: &Run) {
     let failed = run.rows.iter().filter(|row| row.status == Status::Error);
     let mut told: Vec<&str> = Vec::new();
     for row in failed {
@@ -280,7 +280,8 @@ fn explain(run: &Run) {
     }
 }
 
-fn outcome(run: &Run, exhausted: bool) -> Exit {
+/// The exit code of a finished run, with a word on stderr where its rows do not say it.
+pub fn outcome(run: &Run, exhausted: bool) -> Exit {
     let any = |statuses: &[Status]| run.rows.iter().any(|row| statuses.contains(&row.status));
     if interrupt::requested() {
         Exit::Interrupted

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
+use super::dump;
 use super::exit::Exit;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
-use crate::record::{CellRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
+use crate::record::{CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
 use crate::suite::{Effort, Found, Item, Session, Sources, Task, device_record, items};
 
 /// Serves requests until standard input ends.
@@ -33,6 +34,7 @@ pub fn serve() -> Exit {
             },
             Request::Peaks => session.as_mut().is_some_and(measure_peaks),
             Request::Cell(cell) => session.as_mut().is_some_and(|session| work(session, &cell)),
+            Request::Dump(dump) => session.as_mut().is_some_and(|session| write(session, &dump)),
             Request::Stop => true,
         };
         if !keep_going {
@@ -122,7 +124,7 @@ fn measure_peaks(session: &mut Session) -> bool {
 
 /// Does one cell; false when the device is lost and a fresh worker has to go on.
 fn work(session: &mut Session, request: &CellRequest) -> bool {
-    let Some(item) = find(request) else {
+    let Some(item) = find(&request.id, &request.preset) else {
         let message = format!("no cell {} in preset {}", request.id, request.preset);
         return send(&Event::Failed { code: 2, message });
     };
@@ -133,18 +135,36 @@ fn work(session: &mut Session, request: &CellRequest) -> bool {
             Task::Run { effort, limit_s, allowance_s }
         }
     };
-    // For tests: no driver loses its device on demand.
-    if std::env::var("FUSEBENCH_TEST_LOSE_DEVICE").is_ok_and(|id| id == request.id) {
-        session.gpu().abandon();
-    }
-    let mut alive = |stage: &'static str, expect_s: f64| {
-        send(&Event::Alive { stage: stage.to_owned(), expect_s });
-    };
+    lose_device(session, &request.id);
     let (row, lost) = session.run(&item, &task, &mut alive);
     send(&Event::Row { row: Box::new(row), lost }) && !lost
 }
 
-fn find(request: &CellRequest) -> Option<Item> {
-    let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == request.preset)?;
-    items(preset).into_iter().find(|item| item.id() == request.id)
+/// Dumps one cell; false when the device is lost.
+fn write(session: &Session, request: &DumpRequest) -> bool {
+    let Some(Item::Kernel(cell)) = find(&request.id, &request.preset) else {
+        let message = format!("no kernel's cell {} in preset {}", request.id, request.preset);
+        return send(&Event::Failed { code: 2, message });
+    };
+    lose_device(session, &request.id);
+    match dump::write_cell(session, &cell, request, &mut alive) {
+        Ok((cell, lost)) => send(&Event::Dumped { cell: Box::new(cell), lost }) && !lost,
+        Err(message) => send(&Event::Failed { code: 2, message }),
+    }
+}
+
+fn alive(stage: &'static str, expect_s: f64) {
+    send(&Event::Alive { stage: stage.to_owned(), expect_s });
+}
+
+/// For tests: no driver loses its device on demand.
+fn lose_device(session: &Session, id: &str) {
+    if std::env::var("FUSEBENCH_TEST_LOSE_DEVICE").is_ok_and(|chosen| chosen == id) {
+        session.gpu().abandon();
+    }
+}
+
+fn find(id: &str, preset: &str) -> Option<Item> {
+    let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == preset)?;
+    items(preset).into_iter().find(|item| item.id() == id)
 }

@@ -1,11 +1,14 @@
 //! What a supervisor and its worker process say to each other: one JSON object a line.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use super::dump::DumpedCell;
 use super::schema::{Device, Environment, OmittedPeak, Peak, Row, Timer};
 
 /// Raised with every change of a message; a worker of another version is refused.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// To the worker, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ pub enum Request {
     Peaks,
     /// Do one cell.
     Cell(CellRequest),
+    /// Write the arrays of one cell.
+    Dump(DumpRequest),
     /// End the cell under way after its current sample.
     Stop,
 }
@@ -43,6 +48,19 @@ pub struct CellRequest {
     pub id: String,
     pub preset: String,
     pub task: TaskRequest,
+}
+
+/// One kernel's cell and where its arrays go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DumpRequest {
+    pub id: String,
+    pub preset: String,
+    /// Name of the input distribution.
+    pub inputs: String,
+    /// Folder of the whole dump; the cell gets one of its own inside.
+    pub folder: PathBuf,
+    /// A cell whose files would take more is skipped.
+    pub limit_bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +94,12 @@ pub enum Event {
     Row {
         row: Box<Row>,
         /// The device is gone and the worker with it.
+        lost: bool,
+    },
+    /// The files of a cell are written.
+    Dumped {
+        cell: Box<DumpedCell>,
+        /// As for a row.
         lost: bool,
     },
     /// The request cannot be done; the code is the exit code it calls for.

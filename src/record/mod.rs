@@ -1,5 +1,6 @@
 //! What is written down: the only serialisable types of the crate, and the files that hold them.
 
+mod dump;
 mod error;
 mod fingerprint;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod messages;
 mod schema;
 mod store;
 
+pub use dump::*;
 pub use error::StoreError;
 pub use fingerprint::{fingerprint, fnv1a, this_build};
 pub use messages::*;

@@ -2,6 +2,7 @@
 
 mod cell;
 mod chain;
+mod dump;
 mod environment;
 mod item;
 mod measure_cell;
@@ -13,6 +14,7 @@ mod timing;
 mod verify;
 
 pub use cell::{Cell, cells};
+pub use dump::{Array, Dump};
 pub use environment::device as device_record;
 pub use item::{Item, items};
 pub use peaks::Found;

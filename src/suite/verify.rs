@@ -122,6 +122,7 @@ pub fn verify(
     Ok(Verdict { first, accuracy, failure, seconds })
 }
 
+/// Holds outputs to the tracked reference.
 pub fn examine(
     cell: &Cell,
     scope: &Scope,
@@ -129,6 +130,17 @@ pub fn examine(
     inputs: &Inputs,
     outputs: &[Output],
 ) -> Finding {
+    examine_keeping(cell, scope, distribution, inputs, outputs).0
+}
+
+/// The same, keeping the rows of the reference that each output was held to.
+pub fn examine_keeping(
+    cell: &Cell,
+    scope: &Scope,
+    distribution: Distribution,
+    inputs: &Inputs,
+    outputs: &[Output],
+) -> (Finding, Vec<Array2<Tracked>>) {
     let launch = cell.launch();
     let total = cell.rows();
     let work = cell.work();
@@ -166,7 +178,8 @@ pub fn examine(
         .then(|| kernel.uncompressed(&problem, &rows))
         .flatten()
         .map(|exact| compress(&answers[0], &exact, &rows));
-    Finding { distribution, judgements, failure, sampled: rows != Rows::All, compression }
+    let sampled = rows != Rows::All;
+    (Finding { distribution, judgements, failure, sampled, compression }, reference)
 }
 
 /// f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all go one
