@@ -59,6 +59,9 @@ enum Command {
     /// Verify each cell, then time it.
     Run(RunArgs),
     /// Verify only, on every input distribution; exits 1 when a cell is wrong.
+    #[command(mut_arg("preset", |preset| {
+        preset.default_value_if("mutants", "true", Preset::Smoke.name())
+    }))]
     Check(CheckArgs),
     #[command(hide = true)]
     Worker,
@@ -185,6 +188,10 @@ pub struct CheckArgs {
     /// Verify every output row of large shapes too.
     #[arg(long, env = "FUSEBENCH_FULL")]
     pub full: bool,
+    /// Put small faults into the shaders of the selected kernels, at --preset smoke if none is
+    /// named, and show which gate catches each; exits 1 when one goes unnoticed.
+    #[arg(long, env = "FUSEBENCH_MUTANTS")]
+    pub mutants: bool,
 }
 
 fn positive_seconds(text: &str) -> Result<f64, String> {

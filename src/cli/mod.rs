@@ -8,6 +8,7 @@ mod devices;
 mod exit;
 mod interrupt;
 mod list;
+mod mutants;
 mod output;
 mod overlay;
 mod progress;

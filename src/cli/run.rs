@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::supervise::Worker;
-use super::{arguments, interrupt, output, overlay, select};
+use super::{arguments, interrupt, mutants, output, overlay, select};
 use crate::kernel::Suits;
 use crate::record::{
     CellRequest, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run, Setup, Status,
@@ -18,7 +18,7 @@ use crate::rng;
 use crate::suite::Item;
 
 /// Reference operations that `check` spends on each distribution of a cell, a second or so.
-const CHECK_FLOPS: f64 = 2e8;
+pub const CHECK_FLOPS: f64 = 2e8;
 
 /// What is done with every cell.
 #[derive(Clone, Copy)]
@@ -52,6 +52,9 @@ pub fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// Verifies only.
 pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
+    if args.mutants {
+        return mutants::mutants(args, global);
+    }
     let cells = select::select(&args.selection)?;
     let flops = if args.full { f64::INFINITY } else { CHECK_FLOPS };
     let mode = Mode::Check { flops };
@@ -93,7 +96,7 @@ fn start(
 }
 
 /// The selectors to run on, one device each; `None` is the best one.
-fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Failure> {
+pub fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Failure> {
     if target.device.is_empty() {
         return Ok(vec![None]);
     }
@@ -114,7 +117,7 @@ fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Fail
 }
 
 /// Of several devices the gravest outcome counts; one that ran outweighs one where nothing did.
-fn worst(exits: &[Exit]) -> Exit {
+pub fn worst(exits: &[Exit]) -> Exit {
     let order = [Exit::Interrupted, Exit::Environment, Exit::Finding, Exit::Fine];
     order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Nothing)
 }
@@ -185,7 +188,7 @@ impl Job<'_> {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
                     let preset = cell.preset().name().to_owned();
-                    let request = CellRequest { id: id.clone(), preset, task };
+                    let request = CellRequest { id: id.clone(), preset, mutant: None, task };
                     crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
             };
@@ -259,7 +262,7 @@ impl Job<'_> {
 }
 
 /// The present to the second, RFC 3339.
-fn now() -> String {
+pub fn now() -> String {
     let second = jiff::Unit::Second;
     jiff::Timestamp::now().round(second).expect("a second divides the day").to_string()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::{Device, Environment, OmittedPeak, Peak, Row, Timer};
 
 /// Raised with every change of a message; a worker of another version is refused.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// To the worker, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Setup {
 pub struct CellRequest {
     pub id: String,
     pub preset: String,
+    /// Which of the kernel's mutants to put into its shader, counted from 0.
+    pub mutant: Option<usize>,
     pub task: TaskRequest,
 }
 

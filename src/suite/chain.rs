@@ -95,8 +95,8 @@ impl Chain {
             });
             let cell = &self.cells[index];
             let mut finding = examine(cell, &each, Distribution::Normal, &inputs, &outputs[index]);
-            if let Some(why) = finding.failure.take() {
-                finding.failure = Some(format!("stage `{}`: {why}", self.stages[index].name));
+            if let Some(fault) = &mut finding.failure {
+                fault.why = format!("stage `{}`: {}", self.stages[index].name, fault.why);
             }
             finding
         };

@@ -82,7 +82,7 @@ pub(super) fn expected_s(ideal_s: f64) -> f64 {
 pub struct Session {
     pub(super) gpu: Gpu,
     pub(super) clocks: Clocks,
-    sources: Sources,
+    pub(super) sources: Sources,
     pub(super) seed: u32,
     checks: Checks,
     pub(super) ceilings: crate::measure::Peaks,
