@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use common::{has_adapter, ran};
+use fusebench::kernels::ALL;
 use serde_json::Value;
 
 /// A cell that takes milliseconds.
@@ -193,6 +194,103 @@ fn a_reader_that_leaves_early_is_no_failure() {
     let out = child.wait_with_output().expect("it ends");
     ends(&out, 0, &[]);
     assert_eq!(stderr(&out), "");
+}
+
+#[test]
+fn every_mutant_of_a_kernel_is_killed_and_named() {
+    let test = "every_mutant_of_a_kernel_is_killed_and_named";
+    if !has_adapter(test) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("planted-secret.json");
+    let path = file.to_str().expect("UTF-8");
+    let out = output(&["check", "--mutants", "^rms_norm/thread/f32/r7d31", "-o", path]);
+    ends(&out, 0, &[]);
+    assert_eq!(stderr(&out), "", "nothing but results");
+    assert!(stdout(&out).contains("9 mutants: 9 killed, 0 survived"), "{}", stdout(&out));
+    let text = fs::read_to_string(&file).expect("a result file");
+    assert!(!text.contains("planted-secret"), "a path is in the result");
+    let run: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(run["complete"], true);
+    assert_eq!(run["environment"]["preset"], "smoke", "what suits mutants is the default");
+    for mutant in run["mutants"].as_array().expect("mutants") {
+        assert_eq!((&mutant["outcome"], &mutant["kernel"]), (&"killed".into(), &"rms_norm".into()));
+        assert!(mutant["killed_by"]["rule"].is_string(), "{mutant}");
+        assert!(mutant["cell"].as_str().expect("a cell").starts_with("rms_norm/"), "{mutant}");
+    }
+    assert!(!file.with_extension("json.partial.jsonl").exists(), "no partial file is left");
+    ran(test);
+}
+
+/// `check --mutants` of two probes of which the first, whose only mutant turns `= ` into
+/// `= 1u + `, runs this text.
+fn mutants_of(body: &str) -> (Output, Value) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let entry = ALL.iter().find(|entry| entry.name == "launch_overhead").expect("in the registry");
+    let shader = entry.wgsl.replace("y[0] = params.word;", body);
+    assert_ne!(shader, entry.wgsl);
+    write(dir.path(), "probe/launch_overhead.wgsl", &shader);
+    let filter = "^(launch_overhead|write)/";
+    let out = overlaid(dir.path(), &[filter, "--mutants", "-o", "-"]);
+    let run: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let mutants = run["mutants"].as_array().expect("mutants");
+    assert!(mutants.len() > 1 && run["complete"] == true, "the rest is tried all the same: {run}");
+    assert!(mutants[1..].iter().all(|mutant| mutant["outcome"] == "killed"), "{run}");
+    (out, run)
+}
+
+#[test]
+fn a_mutant_that_survives_or_proves_nothing_is_a_finding() {
+    let test = "a_mutant_that_survives_or_proves_nothing_is_a_finding";
+    if !has_adapter(test) {
+        return;
+    }
+    for (body, outcome, kernel) in [
+        ("y[0] =params.word; // = in a comment", "survived", None),
+        ("y[0] =params.word;", "broken", None),
+        ("y[0] = params.word + 1u;", "untried", Some("G0: 1 elements")),
+    ] {
+        let (out, run) = mutants_of(body);
+        ends(&out, 1, &[]);
+        assert_eq!(run["mutants"][0]["outcome"], outcome, "{run}");
+        let failure = run["kernels"][0]["failure"].as_str();
+        assert_eq!(failure.is_some(), kernel.is_some(), "{run}");
+        assert!(failure.unwrap_or_default().contains(kernel.unwrap_or_default()), "{run}");
+    }
+    ran(test);
+}
+
+#[test]
+fn a_mutant_that_takes_its_worker_down_is_killed_and_the_next_ones_are_tried() {
+    let test = "a_mutant_that_takes_its_worker_down_is_killed_and_the_next_ones_are_tried";
+    if !has_adapter(test) {
+        return;
+    }
+    let mut command = fusebench(&["check", "--mutants", "^(launch_overhead|write)/", "-o", "-"]);
+    command.env("FUSEBENCH_TEST_LOSE_DEVICE", "launch_overhead/single/f32/n1#0");
+    let out = command.output().expect("the program starts");
+    ends(&out, 0, &[]);
+    let run: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let mutants = run["mutants"].as_array().expect("mutants");
+    assert_eq!(mutants[0]["killed_by"]["rule"], "error", "{run}");
+    assert!(mutants[0]["reason"].as_str().expect("one").contains("device was lost"), "{run}");
+    assert!(mutants.len() > 1 && run["complete"] == true, "{run}");
+    assert!(mutants[1..].iter().all(|mutant| mutant["killed_by"]["rule"] != "error"), "{run}");
+    ran(test);
+}
+
+#[test]
+fn mutants_need_kernels_and_a_file_that_can_be_written() {
+    let out = output(&["check", "--mutants", "^pipeline_mosei_mult/mid/f32"]);
+    ends(&out, 4, &["only pipelines", "fusebench list"]);
+    ends(&output(&["check", "--mutants", "layr_norm"]), 4, &["did you mean layer_norm"]);
+    ends(&bare(&["check", "--mutants", "layer_norm"]), 3, &["no graphics adapter"]);
+    if has_adapter("mutants_need_kernels_and_a_file_that_can_be_written") {
+        let out = output(&["check", "--mutants", "layer_norm", "-o", "/nonexistent/out.json"]);
+        ends(&out, 2, &["/nonexistent/out.json"]);
+        ran("mutants_need_kernels_and_a_file_that_can_be_written");
+    }
 }
 
 fn write(dir: &Path, name: &str, text: &str) {

@@ -1,5 +1,6 @@
 //! The gates: no limit is typed by hand, each follows from the tracked reference.
 
+use super::fault::{Fault, Rule};
 use super::tracked::Tracked;
 
 /// False-alarm rate of the probabilistic gate per distribution checked.
@@ -86,8 +87,8 @@ pub struct Judgement {
     /// The gates that could have failed.
     pub gates: Vec<GateResult>,
     pub metrics: Metrics,
-    /// The first failure in words, `None` when all passed.
-    pub failure: Option<String>,
+    /// The first failure, `None` when all passed.
+    pub failure: Option<Fault>,
 }
 
 impl Judgement {
@@ -231,14 +232,15 @@ pub fn measure(pairs: impl Iterator<Item = (f64, Tracked)>, origin: &[usize]) ->
     }
 }
 
-fn nonfinite(device: &[f64], origin: &[usize]) -> Option<String> {
+fn nonfinite(device: &[f64], origin: &[usize]) -> Option<Fault> {
     let count = device.iter().filter(|value| !value.is_finite()).count();
     let first = device.iter().position(|value| !value.is_finite())?;
-    Some(format!(
+    let why = format!(
         "{count} of {} outputs are not finite or were never written, the first at {}",
         device.len(),
         origin[first]
-    ))
+    );
+    Some(Fault { rule: Rule::Written, worst: None, why })
 }
 
 fn describe_failure(
@@ -246,7 +248,7 @@ fn describe_failure(
     device: &[f64],
     reference: &[Tracked],
     origin: &[usize],
-) -> Option<String> {
+) -> Option<Fault> {
     let failed = gates.iter().find(|gate| !gate.passed)?;
     let at = match failed.gate {
         Gate::G0 => {
@@ -268,10 +270,11 @@ fn describe_failure(
         }
     };
     let (value, expected) = (device[at], reference[at]);
-    Some(format!(
+    let why = format!(
         "{rule}; element {} is {value:.9e}, expected {:.9e} ± {:.1e}",
         origin[at], expected.value, expected.worst
-    ))
+    );
+    Some(Fault { rule: Rule::Gate(failed.gate), worst: Some(failed.worst), why })
 }
 
 fn worst_by(
@@ -326,7 +329,7 @@ mod tests {
             let judgement = whole(&device, &reference);
             assert!(failing(&judgement).contains(&Gate::G1p), "{judgement:?}");
             assert_eq!(judgement.metrics.worst_index, index);
-            assert!(judgement.failure.unwrap().contains(&format!("element {index} ")));
+            assert!(judgement.failure.unwrap().why.contains(&format!("element {index} ")));
         }
     }
 
@@ -336,7 +339,10 @@ mod tests {
         let mut device: Vec<f64> = reference.iter().map(|r| r.value).collect();
         assert_eq!(failing(&whole(&device, &reference)), []);
         device[31] = f64::from(31.0_f32.next_up());
-        assert_eq!(failing(&whole(&device, &reference)), [Gate::G0]);
+        let judgement = whole(&device, &reference);
+        assert_eq!(failing(&judgement), [Gate::G0]);
+        let fault = judgement.failure.expect("it is caught");
+        assert_eq!((fault.rule, fault.worst), (Rule::Gate(Gate::G0), Some(1.0)));
     }
 
     #[test]
@@ -354,7 +360,8 @@ mod tests {
             let mut device = values(&reference);
             device[5] = bad;
             let judgement = whole(&device, &reference);
-            assert!(judgement.failure.is_some_and(|why| why.contains("not finite")));
+            let fault = judgement.failure.expect("it is caught");
+            assert_eq!(fault.rule, Rule::Written, "{fault:?}");
             assert!(judgement.metrics.rmse.is_finite());
         }
     }

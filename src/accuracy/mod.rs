@@ -1,6 +1,7 @@
 //! How a result is known to be right: the error-tracking scalar, the gates, sampled verification.
 //! Pure: no device, no files, no clock.
 
+mod fault;
 pub mod functions;
 mod gates;
 pub mod privacy;
@@ -9,6 +10,7 @@ mod sampled;
 mod scalar;
 mod tracked;
 
+pub use fault::{Fault, Rule};
 pub use gates::{
     Gate, GateResult, Judgement, Metrics, Noise, RMS_LIMIT, compression_gate, judge, measure,
 };

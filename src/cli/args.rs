@@ -60,6 +60,9 @@ enum Command {
     /// Verify each cell, then time it.
     Run(RunArgs),
     /// Verify only, on every input distribution; exits 1 when a cell is wrong.
+    #[command(mut_arg("preset", |preset| {
+        preset.default_value_if("mutants", "true", Preset::Smoke.name())
+    }))]
     Check(CheckArgs),
     /// Write inputs, outputs, references and bounds of kernels as NumPy files, with a script.
     Dump(DumpArgs),
@@ -188,6 +191,10 @@ pub struct CheckArgs {
     /// Verify every output row of large shapes too, and shapes beyond the budget of a CPU driver.
     #[arg(long, env = "FUSEBENCH_FULL")]
     pub full: bool,
+    /// Put small faults into the shaders of the selected kernels, at --preset smoke if none is
+    /// named, and show which gate catches each; exits 1 when one goes unnoticed.
+    #[arg(long, env = "FUSEBENCH_MUTANTS")]
+    pub mutants: bool,
 }
 
 /// Every array goes to DIR/ID/NAME.npy, the slashes of the id as hyphens; DIR/manifest.json says

@@ -18,6 +18,7 @@ pub fn of_check(args: &CheckArgs) -> Vec<String> {
     let mut list = vec!["check".to_owned()];
     common(&mut list, &args.selection, &args.target);
     flag(&mut list, "--full", args.full);
+    flag(&mut list, "--mutants", args.mutants);
     list
 }
 

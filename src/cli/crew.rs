@@ -135,6 +135,24 @@ impl Crew {
         }
     }
 
+    /// Whether the last cell took its worker down.
+    pub fn lost(&self) -> bool {
+        self.losses > 0
+    }
+
+    /// Holds losses against a fault that was put in, not against the device or the kernel.
+    ///
+    /// # Errors
+    /// When the device takes no new worker: then the loss is its own.
+    pub fn forgive(&mut self) -> Result<(), Failure> {
+        self.hung.clear();
+        if self.worker.is_none() {
+            self.recruit()?;
+        }
+        self.losses = 0;
+        Ok(())
+    }
+
     /// Whether the device keeps taking workers down.
     pub fn exhausted(&self) -> bool {
         self.losses >= MAX_LOSSES

@@ -10,6 +10,7 @@ mod dump_files;
 mod exit;
 mod interrupt;
 mod list;
+mod mutants;
 mod output;
 mod overlay;
 mod progress;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Format, Target};
 use super::exit::Failure;
-use crate::record::{PartialFile, Run, StoreError, to_json};
+use crate::record::{MutantRun, PartialFile, Run, StoreError, to_json, write_atomically};
 use crate::report;
 
 /// Always: the stream takes the colours out where they do not belong.
@@ -57,6 +57,29 @@ pub fn show(run: &Run, target: &Target, timed: bool) {
         Format::Table => report::terminal::checks(run, COLOUR, width()),
     };
     print(&format!("{}\n", text.trim_end_matches('\n')));
+}
+
+/// Prints what became of mutants, and writes it to the file of a device where one is asked for.
+///
+/// # Errors
+/// `Usage` when the file cannot be written.
+pub fn deliver(run: &MutantRun, target: &Target, device: Option<&str>) -> Result<(), Failure> {
+    let to_stdout = target.output.as_deref() == Some(Path::new("-"));
+    let format = if to_stdout { Format::Json } else { target.format };
+    let text = match format {
+        Format::Json => to_json(run),
+        Format::Csv => report::mutants::csv(run),
+        Format::Markdown => report::mutants::markdown(run),
+        Format::Table => report::mutants::table(run, COLOUR, width()),
+    };
+    print(&format!("{}\n", text.trim_end_matches('\n')));
+    match target.output.as_deref().filter(|_| !to_stdout) {
+        None => Ok(()),
+        Some(path) => {
+            let path = path_for(path, device);
+            write_atomically(&path, to_json(run).as_bytes()).map_err(failure)
+        }
+    }
 }
 
 /// Columns of the terminal, 100 where there is none.

@@ -8,7 +8,7 @@ use super::crew::Crew;
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::supervise::Worker;
-use super::{arguments, interrupt, output, overlay, select};
+use super::{arguments, interrupt, mutants, output, overlay, select};
 use crate::kernel::Suits;
 use crate::record::{
     CellRequest, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run, Setup, Status,
@@ -19,7 +19,7 @@ use crate::suite::Item;
 
 /// Reference operations that `check` spends on each distribution of a cell: a fifth of a second on
 /// two cores, and enough for every row of every smoke shape.
-const CHECK_FLOPS: f64 = 5e7;
+pub const CHECK_FLOPS: f64 = 5e7;
 
 /// What is done with every cell.
 #[derive(Clone, Copy)]
@@ -53,6 +53,9 @@ pub fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// Verifies only.
 pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
+    if args.mutants {
+        return mutants::mutants(args, global);
+    }
     let cells = select::select(&args.selection)?;
     let flops = if args.full { f64::INFINITY } else { CHECK_FLOPS };
     let mode = Mode::Check { flops };
@@ -94,7 +97,7 @@ fn start(
 }
 
 /// The selectors to run on, one device each; `None` is the best one.
-fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Failure> {
+pub fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Failure> {
     if target.device.is_empty() {
         return Ok(vec![None]);
     }
@@ -115,7 +118,7 @@ fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, Fail
 }
 
 /// Of several devices the gravest outcome counts; one that ran outweighs one where nothing did.
-fn worst(exits: &[Exit]) -> Exit {
+pub fn worst(exits: &[Exit]) -> Exit {
     let order = [Exit::Interrupted, Exit::Environment, Exit::Finding, Exit::Fine];
     order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Nothing)
 }
@@ -186,7 +189,7 @@ impl Job<'_> {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
                     let preset = cell.preset().name().to_owned();
-                    let request = CellRequest { id: id.clone(), preset, task };
+                    let request = CellRequest { id: id.clone(), preset, mutant: None, task };
                     crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
             };

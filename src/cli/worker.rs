@@ -10,7 +10,9 @@ use super::dump;
 use super::exit::Exit;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
 use crate::record::{CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
-use crate::suite::{Effort, Found, Item, Session, Sources, Task, device_record, items};
+use crate::suite::{
+    Attempt, Cell, Effort, Found, Item, Session, Sources, Task, device_record, items,
+};
 
 /// Serves requests until standard input ends.
 pub fn serve() -> Exit {
@@ -135,9 +137,35 @@ fn work(session: &mut Session, request: &CellRequest) -> bool {
             Task::Run { effort, limit_s, allowance_s }
         }
     };
-    lose_device(session, &request.id);
-    let (row, lost) = session.run(&item, &task, &mut alive);
+    // For tests, `ID#N` names a cell with its mutant N.
+    let suffix = request.mutant.map_or(String::new(), |index| format!("#{index}"));
+    lose_device(session, &format!("{}{suffix}", request.id));
+    let done = match (request.mutant, &item) {
+        (None, _) => {
+            let (row, lost) = session.run(&item, &task, &mut alive);
+            Ok(Attempt { row, lost })
+        }
+        (Some(index), Item::Kernel(cell)) => mutated(session, cell, index, &task, &mut alive),
+        (Some(_), Item::Pipeline(_)) => Err("a pipeline has no shader of its own".to_owned()),
+    };
+    let Attempt { row, lost } = match done {
+        Ok(attempt) => attempt,
+        Err(message) => return send(&Event::Failed { code: 1, message }),
+    };
     send(&Event::Row { row: Box::new(row), lost }) && !lost
+}
+
+fn mutated(
+    session: &mut Session,
+    cell: &Cell,
+    index: usize,
+    task: &Task,
+    alive: &mut dyn FnMut(&'static str, f64),
+) -> Result<Attempt, String> {
+    let mutants = cell.entry.kernel.spec().mutants;
+    let mutant = mutants.get(index).ok_or_else(|| format!("there is no mutant {index}"))?;
+    let absent = || format!("its text is not in the shader: `{}`", mutant.text);
+    session.run_mutant(cell, mutant, task, alive).ok_or_else(absent)
 }
 
 /// Dumps one cell; false when the device is lost.

@@ -188,6 +188,8 @@ fn wrong(row: Row) -> Row {
         (gate.passed, gate.worst) = (gate.gate == "G0", gate.worst * 2e5);
     }
     accuracy.worst_over_bound = Some(4210.0);
+    let (rule, inputs) = ("G1".to_string(), "normal".to_string());
+    accuracy.failed_by = Some(FailedBy { rule, worst: Some(4210.0), inputs });
     Row { accuracy: Some(accuracy), ..refused(row, Status::Wrong, reason) }
 }
 
@@ -254,6 +256,7 @@ fn accuracy(verified: &str) -> Accuracy {
     let gate = |gate: &str, worst: f64| GateRecord { gate: gate.to_string(), passed: true, worst };
     Accuracy {
         passed: true,
+        failed_by: None,
         gates: vec![gate("G0", 0.0), gate("G1", 0.0213), gate("G1p", 0.317), gate("G2", 0.2264)],
         max_abs: 2.384e-7,
         rmse: 3.1e-8,

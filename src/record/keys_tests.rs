@@ -42,6 +42,8 @@ const ALLOWED: &str = "
     rows.time.time_normalised rows.time.notes
     rows.rate.flops_per_s rows.rate.bytes_per_s rows.rate.bound_by rows.rate.fraction_of_peak
     rows.rate.launch_share rows.rate.footprint_bytes
+    rows.accuracy.failed_by rows.accuracy.failed_by.rule rows.accuracy.failed_by.worst
+    rows.accuracy.failed_by.inputs
     rows.accuracy.passed rows.accuracy.gates rows.accuracy.gates.gate
     rows.accuracy.gates.passed rows.accuracy.gates.worst rows.accuracy.max_abs
     rows.accuracy.rmse rows.accuracy.nmse rows.accuracy.sqnr_db rows.accuracy.predicted_sqnr_db

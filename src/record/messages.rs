@@ -47,6 +47,8 @@ pub struct Setup {
 pub struct CellRequest {
     pub id: String,
     pub preset: String,
+    /// Which of the kernel's mutants to put into its shader, counted from 0.
+    pub mutant: Option<usize>,
     pub task: TaskRequest,
 }
 

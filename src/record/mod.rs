@@ -8,6 +8,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod keys_tests;
 mod messages;
+mod mutants;
 mod schema;
 mod store;
 
@@ -15,5 +16,6 @@ pub use dump::*;
 pub use error::StoreError;
 pub use fingerprint::{fingerprint, fnv1a, this_build};
 pub use messages::*;
+pub use mutants::*;
 pub use schema::*;
 pub use store::{PartialFile, check_finite, read, to_json, write_atomically};

@@ -247,6 +247,9 @@ pub struct Rate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     pub passed: bool,
+    /// The first rule that the result breaks; `reason` of the row says it in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_by: Option<FailedBy>,
     /// Per gate the worst over all distributions checked.
     pub gates: Vec<GateRecord>,
     pub max_abs: f64,
@@ -273,6 +276,19 @@ pub struct Accuracy {
     /// RMS error over the predicted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rms_over_predicted: Option<f64>,
+}
+
+/// What a wrong result broke, and on what data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedBy {
+    /// A gate, `guard band` (written past the end) or `never written` (or not finite).
+    pub rule: String,
+    /// Observed over allowed, for G0 the number of differing elements; absent where the rule has
+    /// no measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst: Option<f64>,
+    /// The input distribution.
+    pub inputs: String,
 }
 
 /// One stage of a pipeline, run by itself on the data it has in the pipeline.

@@ -94,8 +94,8 @@ impl Drop for PartialFile {
     }
 }
 
-/// The run as the finished file holds it: indented JSON, SI base units, full precision.
-pub fn to_json(run: &Run) -> String {
+/// A run as its finished file holds it: indented JSON, SI base units, full precision.
+pub fn to_json<T: Serialize>(run: &T) -> String {
     let mut text = serde_json::to_string_pretty(run).expect("result types have string keys only");
     text.push('\n');
     text

@@ -78,7 +78,7 @@ pub fn table(run: &Run) -> String {
     text
 }
 
-fn record(fields: &[String]) -> String {
+pub(super) fn record(fields: &[String]) -> String {
     let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
     quoted.join(",") + "\r\n"
 }
@@ -95,7 +95,7 @@ fn number(value: f64) -> String {
     format!("{value:?}")
 }
 
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map_or(String::new(), number)
 }
 

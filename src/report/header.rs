@@ -1,7 +1,7 @@
 //! What the numbers stand for, in the same words above every form.
 
 use super::layout::clean;
-use crate::record::{Peak, Run, Status};
+use crate::record::{Environment, Peak, Run, Status};
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, OpsPerSecond, Seconds, significant};
 
 /// Times of a CPU driver look like any others, so this stands above and beside them.
@@ -13,13 +13,29 @@ const STATUSES: [Status; 5] =
 /// Labelled lines: adapter, driver, timer, version, seed, fingerprint, ceilings.
 pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
     let environment = &run.environment;
+    let mut lines = origin(environment);
+    // Where nothing was timed, no clock was looked at.
+    if run.rows.iter().any(|row| row.time.is_some()) {
+        lines.insert(2, ("timer", clean(&timer(run))));
+        lines.push(("peaks", peaks(&environment.peaks)));
+        let omitted = environment.peaks_omitted.iter();
+        lines.extend(omitted.map(|peak| {
+            let text = format!("{} {}: {}", peak.probe, peak.dtype, peak.reason);
+            ("no ceiling", clean(&text))
+        }));
+    }
+    lines
+}
+
+/// The lines that say where and from what results come: adapter, driver, version, seed,
+/// fingerprint.
+pub(super) fn origin(environment: &Environment) -> Vec<(&'static str, String)> {
     let (device, tool) = (&environment.device, &environment.fusebench);
     let dirty = if tool.dirty { "+dirty" } else { "" };
     let driver = clean(&format!("{} {}", device.driver, device.driver_info));
     let mut lines = vec![
         ("adapter", format!("{} ({})", device.name, device_type(&device.device_type))),
         ("backend", format!("{}, driver {driver}", device.backend)),
-        ("timer", timer(run)),
         ("version", format!("{}, commit {}{dirty}", tool.version, tool.commit)),
         (
             "run",
@@ -32,17 +48,6 @@ pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
     ];
     for (_, text) in &mut lines {
         *text = clean(text);
-    }
-    if run.rows.iter().any(|row| row.time.is_some()) {
-        lines.push(("peaks", peaks(&environment.peaks)));
-        let omitted = environment.peaks_omitted.iter();
-        lines.extend(omitted.map(|peak| {
-            let text = format!("{} {}: {}", peak.probe, peak.dtype, peak.reason);
-            ("no ceiling", clean(&text))
-        }));
-    } else {
-        // Nothing was timed, so no clock was looked at.
-        lines.retain(|(name, _)| *name != "timer");
     }
     lines
 }

@@ -53,13 +53,13 @@ fn rows(grid: &Grid) -> Vec<String> {
     lines
 }
 
-fn line<T: AsRef<str>>(fields: &[T]) -> String {
+pub(super) fn line<T: AsRef<str>>(fields: &[T]) -> String {
     let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
     format!("| {} |", fields.join(" | "))
 }
 
 /// Text that stays text: one line, no cell ends, no tags, no emphasis.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in clean(text).chars() {
         if matches!(c, '\\' | '|' | '<' | '`' | '*' | '[') {

@@ -6,5 +6,6 @@ mod header;
 pub mod json;
 pub mod layout;
 pub mod markdown;
+pub mod mutants;
 mod notes;
 pub mod terminal;

@@ -98,8 +98,8 @@ impl Chain {
             let noise = if wired { Noise::Dependent } else { Noise::Independent };
             let drawn = (Distribution::Normal, noise);
             let mut finding = examine(cell, &each, drawn, &inputs, &outputs[index]);
-            if let Some(why) = finding.failure.take() {
-                finding.failure = Some(format!("stage `{}`: {why}", self.stages[index].name));
+            if let Some(fault) = &mut finding.failure {
+                fault.why = format!("stage `{}`: {}", self.stages[index].name, fault.why);
             }
             finding
         };

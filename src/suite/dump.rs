@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::cell::Cell;
 use super::item::Item;
 use super::session::{CellError, Session};
-use super::verify::{Failure, Scope, examine_keeping, summarise};
+use super::verify::{Failure, Scope, examine_keeping, noise, summarise};
 use crate::accuracy::Tracked;
 use crate::gpu::{Output, Step};
 use crate::inputs::{Distribution, Inputs, Scalar, Tensor};
@@ -97,7 +97,8 @@ impl Session {
         alive("computing the reference", (work.flops + work.bytes) / REFERENCE_FLOPS_PER_S);
         let scope =
             Scope { distributions: vec![distribution], flops: f64::INFINITY, seed: self.seed };
-        let (finding, references) = examine_keeping(cell, &scope, distribution, &inputs, &results);
+        let drawn = (distribution, noise(cell, distribution));
+        let (finding, references) = examine_keeping(cell, &scope, drawn, &inputs, &results);
         dump.params = inputs.params.scalars().map(|(name, value)| (name, value.into())).collect();
         dump.arrays = arrays(&inputs, &launch.outputs, &results, &references);
         let (mut accuracy, mut failure) = summarise(&[finding], cell.is_empty());

@@ -101,7 +101,7 @@ pub(super) fn within_emulation(work: &Work, suits: Suits) -> Result<(), CellErro
 pub struct Session {
     pub(super) gpu: Gpu,
     pub(super) clocks: Clocks,
-    sources: Sources,
+    pub(super) sources: Sources,
     pub(super) seed: u32,
     checks: Checks,
     pub(super) ceilings: crate::measure::Peaks,

@@ -6,8 +6,8 @@ use ndarray::Array2;
 
 use super::cell::Cell;
 use crate::accuracy::{
-    Gate, GateResult, Judgement, Metrics, Noise, Tracked, choose_rows, compression_gate, judge,
-    measure,
+    Fault, Gate, GateResult, Judgement, Metrics, Noise, Rule, Tracked, choose_rows,
+    compression_gate, judge, measure,
 };
 use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Inputs};
@@ -69,7 +69,7 @@ pub struct Finding {
     distribution: Distribution,
     /// One for each output.
     judgements: Vec<Judgement>,
-    pub failure: Option<String>,
+    pub failure: Option<Fault>,
     sampled: bool,
     compression: Option<Compression>,
 }
@@ -130,14 +130,14 @@ pub fn examine(
     inputs: &Inputs,
     outputs: &[Output],
 ) -> Finding {
-    examine_keeping(cell, scope, distribution, inputs, outputs).0
+    examine_keeping(cell, scope, (distribution, noise), inputs, outputs).0
 }
 
 /// The same, keeping the rows of the reference that each output was held to.
 pub fn examine_keeping(
     cell: &Cell,
     scope: &Scope,
-    distribution: Distribution,
+    (distribution, noise): (Distribution, Noise),
     inputs: &Inputs,
     outputs: &[Output],
 ) -> (Finding, Vec<Array2<Tracked>>) {
@@ -167,11 +167,11 @@ pub fn examine_keeping(
         .map(|(answer, reference)| compare(answer, reference, &rows, noise))
         .collect();
     for (judgement, answer) in judgements.iter().zip(&answers) {
-        if let Some(why) = &judgement.failure {
-            let name = answer.buffer.name;
+        if let (None, Some(found)) = (&failure, &judgement.failure) {
+            let (name, why) = (answer.buffer.name, &found.why);
             let several = launch.outputs.len() > 1;
-            failure =
-                failure.or(Some(if several { format!("`{name}`: {why}") } else { why.clone() }));
+            let why = if several { format!("`{name}`: {why}") } else { why.clone() };
+            failure = Some(Fault { why, ..*found });
         }
     }
     let compression = (distribution == Distribution::Normal)
@@ -184,7 +184,7 @@ pub fn examine_keeping(
 
 /// f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all go one
 /// way (layer norm, 1,024 wide, reached 1.2 λ in an element near zero).
-fn noise(cell: &Cell, distribution: Distribution) -> Noise {
+pub fn noise(cell: &Cell, distribution: Distribution) -> Noise {
     match (distribution.is_continuous(), cell.storage()) {
         (false, _) => Noise::Repeating,
         (true, Elem::F16) => Noise::Dependent,
@@ -193,14 +193,16 @@ fn noise(cell: &Cell, distribution: Distribution) -> Noise {
 }
 
 /// What is wrong with an output whatever its values: written past the end, or not written at all.
-fn damage((output, answer): (&Output, &Answer)) -> Option<String> {
+fn damage((output, answer): (&Output, &Answer)) -> Option<Fault> {
     let Buffer { name, elem, .. } = answer.buffer;
     if !output.guard_intact {
-        return Some(format!("wrote past the end of `{name}`"));
+        let why = format!("wrote past the end of `{name}`");
+        return Some(Fault { rule: Rule::GuardBand, worst: None, why });
     }
     // Rows outside the sample are searched too.
     let index = elem.first_nonfinite(answer.bytes)?;
-    Some(format!("element {index} of `{name}` is not finite or was never written"))
+    let why = format!("element {index} of `{name}` is not finite or was never written");
+    Some(Fault { rule: Rule::Written, worst: None, why })
 }
 
 /// The selected rows of an output, and the number of each element in the whole.
@@ -242,21 +244,32 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
     let lost = compression.map(|c| compression_gate(c.metrics.sqnr_db, c.predicted_sqnr_db));
     gates.extend(lost);
     let wrong = findings.iter().find_map(|finding| {
-        let why = finding.failure.as_ref()?;
-        Some(format!("{why} ({} inputs)", finding.distribution.name()))
+        let mut fault = finding.failure.clone()?;
+        let inputs = finding.distribution.name();
+        fault.why = format!("{} ({inputs} inputs)", fault.why);
+        Some((fault, inputs))
     });
     let wrong = wrong.or_else(|| {
-        let compression = compression.filter(|_| lost.is_some_and(|gate| !gate.passed))?;
+        let (compression, lost) = (compression?, lost.filter(|gate| !gate.passed)?);
         let (got, said) = (compression.metrics.sqnr_db, compression.predicted_sqnr_db);
-        Some(format!("GQ: {got:.1} dB against full precision, its scales promise {said:.1} dB"))
+        let why =
+            format!("GQ: {got:.1} dB against full precision, its scales promise {said:.1} dB");
+        let fault = Fault { rule: Rule::Gate(Gate::Gq), worst: Some(lost.worst), why };
+        Some((fault, first.distribution.name()))
+    });
+    let failed_by = wrong.as_ref().map(|(fault, inputs)| record::FailedBy {
+        rule: fault.rule.name().to_owned(),
+        worst: fault.worst,
+        inputs: (*inputs).to_owned(),
     });
     let unverified = (gates.is_empty() && !empty).then_some(Failure::Unverified);
-    let failure = wrong.map(Failure::Wrong).or(unverified);
+    let failure = wrong.map(|(fault, _)| Failure::Wrong(fault.why)).or(unverified);
     let own = &first.judgements[0];
     let ratio = |gate| own.gates.iter().find(|result| result.gate == gate).map(|r| r.worst);
     let metrics = compression.map_or(own.metrics, |compression| compression.metrics);
     let accuracy = record::Accuracy {
         passed: failure.is_none(),
+        failed_by,
         gates: gates.into_iter().map(gate_record).collect(),
         max_abs: metrics.max_abs,
         rmse: metrics.rmse,
