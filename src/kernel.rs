@@ -4,7 +4,6 @@
 //! generated list in [`crate::kernels::ALL`].
 
 use std::fmt;
-use std::ops::Index;
 
 use ndarray::Array2;
 
@@ -12,6 +11,7 @@ use crate::accuracy::Tracked;
 pub use crate::elem::Elem;
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::reference::Rows;
+pub use crate::shape::{Preset, Shape};
 
 /// One benchmarkable operation with all its strategies, shapes and its CPU reference.
 pub trait Kernel: Sync {
@@ -214,86 +214,6 @@ impl Dtype {
     }
 }
 
-/// Sets of shapes with one purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Preset {
-    /// Small and awkward: correctness on any adapter.
-    Smoke,
-    /// The sizes of published models: numbers people compare.
-    Models,
-    /// Scaling curves.
-    Sweep,
-}
-
-impl Preset {
-    pub const ALL: [Preset; 3] = [Preset::Smoke, Preset::Models, Preset::Sweep];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Preset::Smoke => "smoke",
-            Preset::Models => "models",
-            Preset::Sweep => "sweep",
-        }
-    }
-}
-
-/// Named axes in a fixed order, an optional named option, and the model the sizes come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
-    axes: Vec<(&'static str, usize)>,
-    tag: Option<&'static str>,
-    source: &'static str,
-}
-
-impl Shape {
-    pub fn new(axes: &[(&'static str, usize)]) -> Self {
-        Shape { axes: axes.to_vec(), tag: None, source: "" }
-    }
-
-    /// Adds a named option such as an activation or a mask; part of the id.
-    pub fn tag(mut self, tag: &'static str) -> Self {
-        self.tag = Some(tag);
-        self
-    }
-
-    /// Names the model whose configuration file holds these sizes.
-    pub fn from(mut self, source: &'static str) -> Self {
-        self.source = source;
-        self
-    }
-
-    pub fn axes(&self) -> &[(&'static str, usize)] {
-        &self.axes
-    }
-
-    pub fn option(&self) -> Option<&'static str> {
-        self.tag
-    }
-
-    pub fn source(&self) -> &'static str {
-        self.source
-    }
-}
-
-impl Index<&str> for Shape {
-    type Output = usize;
-
-    fn index(&self, axis: &str) -> &usize {
-        let found = self.axes.iter().find(|(name, _)| *name == axis);
-        &found.unwrap_or_else(|| panic!("shape {self} has no axis {axis}")).1
-    }
-}
-
-/// The shape part of a result id: `r257d1408`, `m576n4096k1024_gelu`.
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (axis, size) in &self.axes {
-            write!(f, "{axis}{size}")?;
-        }
-        self.tag.map_or(Ok(()), |tag| write!(f, "_{tag}"))
-    }
-}
-
 /// One instance of a kernel: what the reference needs to know.
 pub struct Problem<'a> {
     pub shape: &'a Shape,
@@ -434,13 +354,6 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shape_prints_as_its_key() {
-        let shape = Shape::new(&[("m", 576), ("k", 1024)]).tag("gelu");
-        assert_eq!(shape.to_string(), "m576k1024_gelu");
-        assert_eq!(shape["k"], 1024);
-    }
 
     #[test]
     fn a_grid_over_the_limit_spills_without_losing_a_workgroup() {

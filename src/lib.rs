@@ -18,5 +18,6 @@ pub mod reference;
 pub mod report;
 pub mod rng;
 pub mod shader;
+pub mod shape;
 pub mod suite;
 pub mod units;

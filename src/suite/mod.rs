@@ -11,6 +11,7 @@ mod peaks;
 mod pipeline_cell;
 mod session;
 mod sources;
+mod task;
 mod timing;
 mod verify;
 
@@ -21,5 +22,6 @@ pub use item::{Item, items};
 pub use mutants::{Attempt, trial_order, try_clean, try_mutant};
 pub use peaks::Found;
 pub use pipeline_cell::{PipelineCell, pipeline_cells};
-pub use session::{CellError, Effort, Session, Task};
+pub use session::{CellError, Session};
 pub use sources::Sources;
+pub use task::{Effort, Task};

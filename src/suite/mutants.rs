@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::cell::{Cell, cells};
-use super::session::{Session, Task};
+use super::session::Session;
+use super::task::Task;
 use crate::kernel::{Entry, Mutant, Preset};
 use crate::record::{Accuracy, CleanRecord, FailedBy, MutantRecord, Outcome, Row, Status};
 

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::chain::{Chain, error};
 use super::measure_cell::Subject;
-use super::session::{CellError, PROBE_FLOPS, Session, Task, expected_s, within_emulation};
+use super::session::{CellError, PROBE_FLOPS, Session};
+use super::task::{Task, expected_s, longest_s, within_emulation};
 use super::timing::Prepared;
 use super::verify::{Failure, Finding, Scope, summarise};
 use crate::accuracy::Metrics;
@@ -115,7 +116,7 @@ impl Session {
             let sum = Work::new(work.flops as usize, work.bytes as usize);
             within_emulation(&sum, Suits::Any)?;
         }
-        self.affordable(ideal_s, task)?;
+        task.affordable(ideal_s)?;
         alive("compiling", 0.0);
         let started = Instant::now();
         let programs = chain.compile(self, self.checks())?;
@@ -137,7 +138,7 @@ impl Session {
             unchecked: &|session: &Session| session.unchecked_chain(cell),
         };
         self.time_subject(&subject, &plan, row, &mut || {
-            alive("timing", TIMING_SLACK * ideal_s);
+            alive("timing", longest_s(ideal_s));
         })?;
         self.time_stages(&subject.prepared, row)?;
         Ok(())
@@ -241,8 +242,6 @@ impl Session {
     }
 }
 
-/// A timed chain is given this many times its ideal time before it counts as hung.
-const TIMING_SLACK: f64 = 600.0;
 /// A gap between a pipeline and the sum of its stages that is worth a note.
 const BETWEEN_STAGES: f64 = 0.05;
 

@@ -9,93 +9,27 @@ use super::item::Item;
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
+use super::task::{Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
-use crate::kernel::{Dtype, Shape, Suits, Work};
+use crate::kernel::{Dtype, Shape};
+use crate::measure::canary;
 use crate::measure::plan::DEVICE_WARM_UP_S;
-use crate::measure::{Plan, canary};
 use crate::record::{self, Row, Status};
 use crate::shader;
-use crate::units::Seconds;
 
-/// Reference operations spent on verifying one distribution of a timed cell, for each second of its
-/// samples: two distributions together then take about a tenth of them on two cores.
-const RUN_FLOPS_PER_S: f64 = 1e7;
-/// The same for a probe, of which some rows are enough: they all do the same.
+/// Reference operations spent on verifying a probe, of which some rows are enough: they all do the
+/// same.
 pub(super) const PROBE_FLOPS: f64 = 2e6;
-/// What a CPU driver was seen to do on two cores, in kernels without barriers, and how much slower
-/// those with barriers are; and the longest dispatch that `check` starts there, since it makes five.
-const EMULATED_FLOPS_PER_S: f64 = 2e9;
-const EMULATED_BYTES_PER_S: f64 = 1e9;
-const EMULATED_BARRIERS: f64 = 10.0;
-const EMULATED_DISPATCH_S: f64 = 0.5;
-/// A kernel this much slower than the ceilings allow would still be worth its row.
-const SLACK: f64 = 6.0;
-/// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
-const LEAST_DISPATCHES: f64 = 9.0;
 /// Target length of the canary.
 const CANARY_S: f64 = 1e-3;
 /// Browsers round timestamps to multiples of this.
 const BROWSER_STEP_S: f64 = 65_536e-9;
 /// A CPU driver has no clock to raise, only threads to start.
 const EMULATED_WARM_UP_S: f64 = 0.05;
-
-/// How long a cell is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effort {
-    Standard,
-    Quick,
-}
-
-/// What to do with a cell.
-#[derive(Clone, Copy, Debug)]
-pub enum Task {
-    /// Verify on every distribution, spending at most `flops` reference operations on each.
-    Check { flops: f64 },
-    /// Verify, then time for about `limit_s`; a cell that would clearly need more than
-    /// `allowance_s` is skipped.
-    Run { effort: Effort, limit_s: f64, allowance_s: f64 },
-}
-
-impl Task {
-    /// How to time; `None` when verifying is all.
-    pub(super) fn plan(&self) -> Option<Plan> {
-        match *self {
-            Task::Check { .. } => None,
-            Task::Run { effort: Effort::Standard, limit_s, .. } => Some(Plan::standard(limit_s)),
-            Task::Run { effort: Effort::Quick, limit_s, .. } => Some(Plan::quick(limit_s)),
-        }
-    }
-
-    /// Reference operations to spend on each distribution.
-    pub(super) fn reference_flops(&self) -> f64 {
-        match *self {
-            Task::Check { flops } => flops,
-            Task::Run { limit_s, .. } => RUN_FLOPS_PER_S * limit_s,
-        }
-    }
-}
-
-/// How long two checked runs of something with this ideal time may take.
-pub(super) fn expected_s(ideal_s: f64) -> f64 {
-    ideal_s * SLACK * 4.0
-}
-
-/// Whether a CPU driver can be expected to check something of this size.
-pub(super) fn within_emulation(work: &Work, suits: Suits) -> Result<(), CellError> {
-    let slower = if suits == Suits::Gpu { EMULATED_BARRIERS } else { 1.0 };
-    let estimate_s =
-        slower * (work.flops / EMULATED_FLOPS_PER_S + work.bytes / EMULATED_BYTES_PER_S);
-    if estimate_s <= EMULATED_DISPATCH_S {
-        return Ok(());
-    }
-    let (needs, most) = (Seconds(estimate_s), Seconds(EMULATED_DISPATCH_S));
-    let reason = format!("emulation budget: a dispatch takes about {needs} > {most}; see --full");
-    Err(CellError::new(Status::Skipped, reason))
-}
 
 /// An open device with its clocks, ceilings and shader texts.
 pub struct Session {
@@ -376,7 +310,7 @@ impl Session {
             unchecked: &|session: &Session| session.verified(cell, Checks::Trusted),
         };
         self.time_subject(&subject, &plan, row, &mut || {
-            alive("timing", ideal_s * SLACK * 100.0);
+            alive("timing", longest_s(ideal_s));
         })
     }
 
@@ -397,22 +331,8 @@ impl Session {
             within_emulation(&cell.work(), cell.variant.suits)?;
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
-        self.affordable(ideal_s, task)?;
+        task.affordable(ideal_s)?;
         Ok(ideal_s)
-    }
-
-    /// Whether something with this ideal time may be tried.
-    pub(super) fn affordable(&self, ideal_s: f64, task: &Task) -> Result<(), CellError> {
-        if let Task::Run { allowance_s, .. } = *task {
-            let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
-            if estimate_s > allowance_s {
-                let (needs, left) = (Seconds(estimate_s), Seconds(allowance_s));
-                let reason =
-                    format!("run budget: needs about {needs}, may take {left}; see --max-time");
-                return Err(CellError::new(Status::Skipped, reason));
-            }
-        }
-        Ok(())
     }
 
     fn timed_inputs(&self, cell: &Cell) -> Inputs {
