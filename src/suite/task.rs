@@ -9,8 +9,8 @@ use crate::units::Seconds;
 /// Reference operations spent on verifying one distribution of a timed cell, for each second of its
 /// samples: two distributions together then take about a tenth of them on two cores.
 const RUN_FLOPS_PER_S: f64 = 1e7;
-/// What a CPU driver was seen to do on two cores in kernels without barriers, and how much slower
-/// those with barriers are; and the longest dispatch that `check` starts there: it makes about five.
+/// What a CPU driver was seen to do on two cores in kernels without barriers, how much slower those
+/// with barriers are, and the longest dispatch that `check`, which makes about five, starts there.
 const EMULATED_FLOPS_PER_S: f64 = 2e9;
 const EMULATED_BYTES_PER_S: f64 = 1e9;
 const EMULATED_BARRIERS: f64 = 10.0;
