@@ -41,7 +41,7 @@ fn every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work() {
 fn a_wrong_probe_gives_no_ceiling() {
     let test = "a_wrong_probe_gives_no_ceiling";
     let (path, text) = ("probe/fma", "fma(low, low, c)");
-    let Some(found) = ceilings(test, path, text, "fma(low, low, -c)") else { return };
+    let Some(found) = ceilings(test, path, text, "fma(low, low, c + c)") else { return };
     assert!(!found.peaks.iter().any(|peak| peak.probe == "fma"));
     assert!(reasons(&found, "fma").iter().all(|why| why.starts_with('G')), "{:?}", found.omitted);
     assert!(found.peaks.iter().any(|peak| peak.probe == "copy"), "the others are kept");
@@ -71,7 +71,7 @@ fn a_copy_that_leaves_words_out_gives_no_bandwidth() {
 fn a_loop_cut_short_gives_no_ceiling_although_its_result_is_right() {
     let test = "a_loop_cut_short_gives_no_ceiling_although_its_result_is_right";
     // After enough trips a chain has arrived at its fixed point: more trips change no bit.
-    let (text, instead) = ("i < params.trips", "i < min(params.trips, 200u)");
+    let (text, instead) = ("i < params.trips", "i < min(params.trips, 80u)");
     let Some(found) = ceilings(test, "probe/fma", text, instead) else { return };
     let reasons = reasons(&found, "fma");
     assert!(!found.peaks.iter().any(|peak| peak.probe == "fma"), "{:?}", found.peaks);

@@ -51,7 +51,7 @@ impl Gate {
 pub enum Noise {
     /// Continuous data: every rounding is its own.
     Independent,
-    /// Data of f16, or that another kernel computed: errors may go the same way, which the likely
+    /// Large f16 data, or what another kernel computed: errors may go the same way, which the likely
     /// largest does not survive and the RMS does (self-attention over 925 normalised steps reached
     /// 1.1 λ with an RMS error of a third of the predicted one).
     Dependent,

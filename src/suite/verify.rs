@@ -182,13 +182,13 @@ pub fn examine_keeping(
     (Finding { distribution, judgements, failure, sampled, compression }, reference)
 }
 
-/// f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all go one
-/// way (layer norm, 1,024 wide, reached 1.2 λ in an element near zero).
+/// Large f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all go
+/// one way (layer norm, 1,024 wide, reached 1.2 λ in an element near zero).
 pub fn noise(cell: &Cell, distribution: Distribution) -> Noise {
-    match (distribution.is_continuous(), cell.storage()) {
-        (false, _) => Noise::Repeating,
-        (true, Elem::F16) => Noise::Dependent,
-        (true, _) => Noise::Independent,
+    match (distribution, cell.storage()) {
+        (Distribution::Large, Elem::F16) => Noise::Dependent,
+        _ if distribution.is_continuous() => Noise::Independent,
+        _ => Noise::Repeating,
     }
 }
 
