@@ -3,10 +3,19 @@
 
 mod common;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use common::{ran, session};
 use fusebench::gpu::Checks;
 use fusebench::kernels::ALL;
 use fusebench::suite::{Found, Sources};
+
+/// Tests that look at times take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The ceilings measured with one passage of a probe's shader replaced; `None` without a device.
 fn ceilings(test: &str, path: &str, text: &str, instead: &str) -> Option<Found> {
@@ -25,6 +34,7 @@ fn reasons<'a>(found: &'a Found, probe: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work() {
+    let _turn = turn();
     let test = "every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work";
     // The measurement itself doubles the work of the arithmetic probes and compares the times.
     let Some(mut session) = session(test, Sources::default(), Checks::Safe) else { return };
@@ -39,6 +49,7 @@ fn every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work() {
 
 #[test]
 fn a_wrong_probe_gives_no_ceiling() {
+    let _turn = turn();
     let test = "a_wrong_probe_gives_no_ceiling";
     let (path, text) = ("probe/fma", "fma(low, low, c)");
     let Some(found) = ceilings(test, path, text, "fma(low, low, c + c)") else { return };
@@ -50,6 +61,7 @@ fn a_wrong_probe_gives_no_ceiling() {
 
 #[test]
 fn a_copy_that_leaves_words_out_gives_no_bandwidth() {
+    let _turn = turn();
     let test = "a_copy_that_leaves_words_out_gives_no_bandwidth";
     // The faulty variant is left out; the two that work still give the ceiling.
     let Some(found) = ceilings(test, "probe/copy", "params.words / 4u", "params.words / 8u") else {
@@ -69,6 +81,7 @@ fn a_copy_that_leaves_words_out_gives_no_bandwidth() {
 
 #[test]
 fn a_loop_cut_short_gives_no_ceiling_although_its_result_is_right() {
+    let _turn = turn();
     let test = "a_loop_cut_short_gives_no_ceiling_although_its_result_is_right";
     // After enough trips a chain has arrived at its fixed point: more trips change no bit.
     let (text, instead) = ("i < params.trips", "i < min(params.trips, 80u)");

@@ -20,6 +20,8 @@ const SPAN_S: f64 = 0.020;
 const SPAN_S_EMULATED: f64 = 0.008;
 /// A variant this much slower than another is not pursued.
 const HOPELESS: f64 = 2.0;
+/// Readings of a probe and of twice its work.
+const GROWTH_READINGS: usize = 8;
 /// Dispatches in one pass for the launch-overhead line.
 const LAUNCH_POINTS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
 /// Arithmetic probes and the unit of their rate.
@@ -129,19 +131,13 @@ fn grows_with_its_work(session: &Session, probe: &Probe) -> Result<(), String> {
         session.prepare(&cell.expect("this probe was just timed"))
     });
     let [Ok(once), Ok(twice)] = pair else { return Err("twice the work does not run".to_owned()) };
-    let mut growth = None;
-    // Another program may disturb one pair, but not several.
-    for _ in 0..measure::PROBE_REPEATS {
-        let fastest = |prepared| {
-            let reading = || session.time(prepared, 1).unwrap_or(f64::NAN);
-            reading().min(reading()).min(reading())
-        };
-        growth = Some(measure::growth(fastest(&once), fastest(&twice)));
-        if matches!(growth, Some(Ok(()))) {
-            break;
-        }
+    // Interleaved, and the fastest of each: other programs only ever make a reading longer.
+    let (mut once_s, mut twice_s) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..GROWTH_READINGS {
+        once_s = once_s.min(session.time(&once, 1).unwrap_or(f64::NAN));
+        twice_s = twice_s.min(session.time(&twice, 1).unwrap_or(f64::NAN));
     }
-    growth.unwrap_or(Ok(()))
+    measure::growth(once_s, twice_s)
 }
 
 fn peak(probe: &str, dtype: Dtype, unit: &str, value: f64, bytes: Option<f64>) -> record::Peak {
