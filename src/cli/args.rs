@@ -168,7 +168,7 @@ pub struct RunArgs {
     pub selection: Selection,
     #[command(flatten)]
     pub target: Target,
-    /// A taste in 15 seconds: short samples, and without a FILTER only each kernel's first shape.
+    /// A taste in 15 seconds: short samples, and without a FILTER one cell of each kernel.
     #[arg(long, env = "FUSEBENCH_QUICK")]
     pub quick: bool,
     /// Seconds per cell; lifts the limit of two minutes on the whole run.

@@ -62,13 +62,17 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     start(&args.selection, &args.target, global, mode, cells, arguments::of_check(args))
 }
 
-/// The cells of the first shape of each kernel: the taste that `--quick` gives.
+/// The taste that `--quick` gives: of each kernel its first shape and precision, under the last
+/// strategy that suits any device.
 fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
     let groups = cells.chunk_by(|a, b| a.name() == b.name());
-    groups
-        .flat_map(|group| group.iter().filter(|cell| cell.shape() == group[0].shape()))
-        .cloned()
-        .collect()
+    let taste = |group: &[Item]| {
+        let first = &group[0];
+        let same = |item: &&Item| item.shape() == first.shape() && item.dtype() == first.dtype();
+        let mut suited = group.iter().filter(same).filter(|item| item.suits() == Suits::Any);
+        suited.next_back().unwrap_or(first).clone()
+    };
+    groups.map(taste).collect()
 }
 
 fn start(

@@ -60,6 +60,9 @@ fn longest_stages(row: &Row) -> Vec<String> {
     lines
 }
 
+/// How the reason of a row begins that the time of the run did not suffice for.
+const RUN_BUDGET: &str = "run budget:";
+
 /// How a grid fills the columns after variant and dtype.
 type Fill = fn(&Run, &Row) -> Option<Vec<Cell>>;
 
@@ -93,9 +96,17 @@ pub(super) fn checks(run: &Run) -> Grid {
     build(run, columns, check_cells, &[])
 }
 
+/// Whether the run was over before this cell's turn.
+pub(super) fn not_reached(row: &Row) -> bool {
+    let over = |reason: &String| reason.starts_with(RUN_BUDGET) && reason.contains("used up");
+    row.status == Status::Skipped && row.reason.as_ref().is_some_and(over)
+}
+
 fn build(run: &Run, columns: Vec<Column>, fill: Fill, notes: &[Note]) -> Grid {
     let mut groups: Vec<Group> = Vec::new();
-    for (index, row) in run.rows.iter().enumerate() {
+    // Rows that no time was left for are counted, not listed.
+    let reached = run.rows.iter().enumerate().filter(|(_, row)| !not_reached(row));
+    for (index, row) in reached {
         let shape = clean(row.id.rsplit('/').next().unwrap_or_default());
         let kernel = clean(&row.kernel);
         let mut cells = vec![Cell::new(clean(&row.variant)), Cell::new(clean(&row.dtype))];

@@ -1,5 +1,6 @@
 //! Doubts about the numbers, each told once with its next step, however many cells it touches.
 
+use super::grid::not_reached;
 use super::header::count;
 use super::layout::clean;
 use crate::record::{Row, Run};
@@ -87,6 +88,11 @@ pub(super) fn marks(notes: &[Note], row: usize) -> String {
 pub(super) fn general(run: &Run) -> Vec<String> {
     let timer = &run.environment.timer;
     let mut lines = Vec::new();
+    let missed = run.rows.iter().filter(|row| not_reached(row)).count();
+    if missed > 0 {
+        let missed = count(missed, "cell");
+        lines.push(format!("no time left for {missed}: name fewer by FILTER, or pass --max-time"));
+    }
     if !run.rows.iter().any(|row| row.time.is_some()) {
         return lines;
     }
