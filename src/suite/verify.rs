@@ -182,8 +182,8 @@ pub fn examine_keeping(
     (Finding { distribution, judgements, failure, sampled, compression }, reference)
 }
 
-/// Large f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all go
-/// one way (layer norm, 1,024 wide, reached 1.2 λ in an element near zero).
+/// Large f16 data lie on a coarse lattice: their partial sums share low bits, whose roundings all
+/// go one way (layer norm, 1,024 wide, reached 1.2 λ in an element near zero).
 pub fn noise(cell: &Cell, distribution: Distribution) -> Noise {
     match (distribution, cell.storage()) {
         (Distribution::Large, Elem::F16) => Noise::Dependent,
