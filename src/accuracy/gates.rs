@@ -52,8 +52,8 @@ pub enum Noise {
     /// Continuous data: every rounding is its own.
     Independent,
     /// Large f16 data, or what another kernel computed: errors may go the same way, which the
-    /// likely largest does not survive and the RMS does (self-attention over 925 normalised steps reached
-    /// 1.1 λ with an RMS error of a third of the predicted one).
+    /// likely largest does not survive and the RMS does (self-attention over 925 normalised
+    /// steps reached 1.1 λ with an RMS error of a third of the predicted one).
     Dependent,
     /// Data with few distinct values: the same rounding happens again and again and errors grow
     /// with n instead of √n (layer norm of integers, 1,408 wide, reached 3.4 λ).
