@@ -145,7 +145,10 @@ fn three_workers_lost_in_a_row_end_the_run_with_the_rows_so_far() {
         let pid = worker(&child, last);
         signal(pid, "-KILL");
         last = Some(pid);
-        wait_for_rows(&file, 1 + lost);
+        // The third ends the run, which takes the partial file away.
+        if lost < 3 {
+            wait_for_rows(&file, 1 + lost);
+        }
     }
     let out = finish(child);
     assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
