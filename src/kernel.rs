@@ -134,6 +134,17 @@ impl Variant {
         }
     }
 
+    /// The same strategy with other values for some of its constants; `None` when it has no
+    /// constant of a name. Lives as long as the program, as those of the registry do.
+    pub fn with_constants(&self, values: &[(String, f64)]) -> Option<&'static Variant> {
+        let mut constants = self.constants.to_vec();
+        for (name, value) in values {
+            constants.iter_mut().find(|(known, _)| known == name)?.1 = *value;
+        }
+        let constants = Box::leak(constants.into_boxed_slice());
+        Some(Box::leak(Box::new(Variant { constants, ..*self })))
+    }
+
     /// The value of an override constant.
     ///
     /// # Panics

@@ -62,6 +62,14 @@ impl Shape {
     pub fn source(&self) -> &'static str {
         self.source
     }
+
+    /// The sizes rounded down to powers of four, and the option: shapes of one class are so much
+    /// alike that the same strategy should win on them. `m77n768k768` is in `m64n256k256`.
+    pub fn class(&self) -> String {
+        let power = |size: usize| size.checked_ilog(4).map_or(0, |exponent| 4_usize.pow(exponent));
+        let axes = self.axes.iter().map(|&(axis, size)| (axis, power(size))).collect();
+        Shape { axes, ..self.clone() }.to_string()
+    }
 }
 
 impl Index<&str> for Shape {
@@ -92,5 +100,14 @@ mod tests {
         let shape = Shape::new(&[("m", 576), ("k", 1024)]).tag("gelu");
         assert_eq!(shape.to_string(), "m576k1024_gelu");
         assert_eq!(shape["k"], 1024);
+    }
+
+    #[test]
+    fn a_class_holds_sizes_within_a_factor_of_four() {
+        let class = |m| Shape::new(&[("m", m), ("k", 1024)]).tag("gelu").class();
+        assert_eq!(class(0), "m0k1024_gelu");
+        assert_eq!([class(1), class(3)], ["m1k1024_gelu", "m1k1024_gelu"]);
+        assert_eq!([class(4), class(15)], ["m4k1024_gelu", "m4k1024_gelu"]);
+        assert_ne!(class(15), class(16));
     }
 }

@@ -17,6 +17,8 @@ use serde_json::Value;
 fn start(arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_fusebench"))
         .args(arguments)
+        // Nothing that was tuned on this machine.
+        .env("FUSEBENCH_TUNING", "/nonexistent/tuning.json")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

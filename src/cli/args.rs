@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{devices, dump, list, run, worker};
+use super::{devices, dump, list, run, tune, worker};
 use crate::inputs::Distribution;
 use crate::kernel::Preset;
 
@@ -66,6 +66,8 @@ enum Command {
     Check(CheckArgs),
     /// Write inputs, outputs, references and bounds of kernels as NumPy files, with a script.
     Dump(DumpArgs),
+    /// Find the fastest strategy and constants for this device; later runs use them.
+    Tune(tune::TuneArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -180,6 +182,12 @@ pub struct RunArgs {
         value_parser = positive_seconds
     )]
     pub max_time: Option<f64>,
+    /// Run every strategy that suits the device, also where `tune` has found the fastest.
+    #[arg(long, env = "FUSEBENCH_UNTUNED")]
+    pub untuned: bool,
+    /// Winners found by `tune`. Default: tuning.json in the user's data folder.
+    #[arg(long, value_name = "FILE", env = "FUSEBENCH_TUNING")]
+    pub tuning: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -241,7 +249,7 @@ pub struct DumpArgs {
     pub force: bool,
 }
 
-fn positive_seconds(text: &str) -> Result<f64, String> {
+pub fn positive_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
         _ => Err("give a number of seconds above 0, such as 10 or 0.5".to_owned()),
@@ -265,6 +273,7 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args, &cli.global),
         Command::Check(args) => run::check(&args, &cli.global),
         Command::Dump(args) => dump::dump(&args, &cli.global),
+        Command::Tune(args) => tune::tune(&args, &cli.global),
         Command::Worker => return worker::serve(),
     };
     match outcome {

@@ -11,6 +11,8 @@ pub fn of_run(args: &RunArgs) -> Vec<String> {
     common(&mut list, &args.selection, &args.target);
     flag(&mut list, "--quick", args.quick);
     option(&mut list, "--max-time", args.max_time.map(|seconds| seconds.to_string()));
+    flag(&mut list, "--untuned", args.untuned);
+    option(&mut list, "--tuning", args.tuning.as_ref().map(|_| PATH.to_owned()));
     list
 }
 

@@ -22,7 +22,7 @@ const LIMIT_BYTES: u64 = 64_000_000;
 /// Runs the selected kernels and writes their arrays.
 pub fn dump(args: &DumpArgs, global: &Global) -> Result<Exit, Failure> {
     let items = kernels(args)?;
-    let overlay = args.kernels.as_deref().map(overlay::read).transpose()?.unwrap_or_default();
+    let overlay = overlay::of(args.kernels.as_deref())?;
     if args.device.as_deref() == Some("all") {
         let message =
             "--device all: a dump holds the outputs of one device; see `fusebench devices`";

@@ -4,6 +4,7 @@ mod args;
 mod arguments;
 mod budget;
 mod crew;
+mod data_folder;
 mod devices;
 mod dump;
 mod dump_files;
@@ -17,6 +18,8 @@ mod progress;
 mod run;
 mod select;
 mod supervise;
+mod tune;
+mod tuned;
 mod worker;
 
 pub use args::main;

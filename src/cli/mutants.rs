@@ -24,7 +24,7 @@ struct Job<'a> {
 pub fn mutants(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let kernels = kernels(&select::select(&args.selection)?)?;
     let target = &args.target;
-    let overlay = target.kernels.as_deref().map(overlay::read).transpose()?.unwrap_or_default();
+    let overlay = overlay::of(target.kernels.as_deref())?;
     let job = Job { args, global, kernels, overlay };
     interrupt::listen();
     let devices = devices(target, global)?;
@@ -161,7 +161,7 @@ impl Job<'_> {
         let flops = if self.args.full { f64::MAX } else { CHECK_FLOPS };
         let preset = cell.preset.name().to_owned();
         let task = TaskRequest::Check { flops };
-        let request = CellRequest { id: cell.id(), preset, mutant, task };
+        let request = CellRequest { id: cell.id(), preset, constants: Vec::new(), mutant, task };
         let row = crew.work(&cell.clone().into(), request, &mut |_| {});
         let lost = crew.lost();
         if lost && let Err(failure) = crew.forgive() {

@@ -10,11 +10,19 @@ use crate::kernels::ALL;
 /// Deepest folder looked into: FAMILY/NAME.wgsl.
 const DEPTH: usize = 2;
 
+/// The shaders of a folder, where one is given.
+///
+/// # Errors
+/// As for [`read`].
+pub fn of(dir: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
+    dir.map(read).transpose().map(Option::unwrap_or_default)
+}
+
 /// Reads every `FAMILY/NAME.wgsl` under `dir`.
 ///
 /// # Errors
 /// When the folder cannot be read, holds no shader, or holds one that matches no kernel.
-pub fn read(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+fn read(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
     let mut files = Vec::new();
     collect(dir, DEPTH, &mut files)?;
     files.sort();

@@ -1,5 +1,6 @@
 //! `fusebench run` and `fusebench check`.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::args::{CheckArgs, Global, RunArgs, Selection, Target};
@@ -8,14 +9,14 @@ use super::crew::Crew;
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::supervise::Worker;
-use super::{arguments, interrupt, mutants, output, overlay, select};
+use super::{arguments, interrupt, mutants, output, overlay, select, tuned};
 use crate::kernel::Suits;
 use crate::record::{
-    CellRequest, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run, Setup, Status,
-    StoreError, TaskRequest,
+    CellRequest, Environment, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run,
+    Setup, Status, StoreError, TaskRequest,
 };
 use crate::rng;
-use crate::suite::Item;
+use crate::suite::{Chosen, Item, Sources};
 
 /// Reference operations that `check` spends on each distribution of a cell: a fifth of a second on
 /// two cores, and enough for every row of every smoke shape.
@@ -34,6 +35,10 @@ struct Job<'a> {
     target: &'a Target,
     global: &'a Global,
     mode: Mode,
+    /// Leave the rivals of tuned strategies out: those in this file, or in the usual one.
+    tuning: Option<Option<&'a Path>>,
+    /// Only one cell of each kernel.
+    taste: bool,
     cells: Vec<Item>,
     overlay: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -42,13 +47,21 @@ struct Job<'a> {
 
 /// Verifies, then times.
 pub fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
-    let mut cells = select::select(&args.selection)?;
-    if args.quick && args.selection.filters.is_empty() {
-        cells = first_shapes(cells);
-    }
     let budget = Budget::new(args.quick, args.max_time);
-    let mode = Mode::Run { quick: args.quick, budget };
-    start(&args.selection, &args.target, global, mode, cells, arguments::of_run(args))
+    let wanted = !args.untuned && args.selection.variant.is_empty();
+    let job = Job {
+        selection: &args.selection,
+        target: &args.target,
+        global,
+        mode: Mode::Run { quick: args.quick, budget },
+        tuning: wanted.then_some(args.tuning.as_deref()),
+        taste: args.quick && args.selection.filters.is_empty(),
+        cells: select::select(&args.selection)?,
+        overlay: overlay::of(args.target.kernels.as_deref())?,
+        arguments: arguments::of_run(args),
+        started: Instant::now(),
+    };
+    job.on_devices()
 }
 
 /// Verifies only.
@@ -56,10 +69,20 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     if args.mutants {
         return mutants::mutants(args, global);
     }
-    let cells = select::select(&args.selection)?;
     let flops = if args.full { f64::INFINITY } else { CHECK_FLOPS };
-    let mode = Mode::Check { flops };
-    start(&args.selection, &args.target, global, mode, cells, arguments::of_check(args))
+    let job = Job {
+        selection: &args.selection,
+        target: &args.target,
+        global,
+        mode: Mode::Check { flops },
+        tuning: None,
+        taste: false,
+        cells: select::select(&args.selection)?,
+        overlay: overlay::of(args.target.kernels.as_deref())?,
+        arguments: arguments::of_check(args),
+        started: Instant::now(),
+    };
+    job.on_devices()
 }
 
 /// The taste that `--quick` gives: of each kernel its first shape and precision, under the last
@@ -73,31 +96,6 @@ fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
         suited.next_back().unwrap_or(first).clone()
     };
     groups.map(taste).collect()
-}
-
-fn start(
-    selection: &Selection,
-    target: &Target,
-    global: &Global,
-    mode: Mode,
-    cells: Vec<Item>,
-    arguments: Vec<String>,
-) -> Result<Exit, Failure> {
-    let overlay = target.kernels.as_deref().map(overlay::read).transpose()?.unwrap_or_default();
-    let started = Instant::now();
-    let job = Job { selection, target, global, mode, cells, overlay, arguments, started };
-    interrupt::listen();
-    let devices = devices(target, global)?;
-    let several = devices.len() > 1;
-    let mut exits = Vec::new();
-    for device in devices {
-        let name = device.as_deref().filter(|_| several);
-        exits.push(job.on_device(device.clone(), output::open(target, name)?)?);
-        if interrupt::requested() {
-            break;
-        }
-    }
-    Ok(worst(&exits))
 }
 
 /// The selectors to run on, one device each; `None` is the best one.
@@ -128,6 +126,37 @@ pub fn worst(exits: &[Exit]) -> Exit {
 }
 
 impl Job<'_> {
+    fn on_devices(&self) -> Result<Exit, Failure> {
+        interrupt::listen();
+        let devices = devices(self.target, self.global)?;
+        let several = devices.len() > 1;
+        let mut exits = Vec::new();
+        for device in devices {
+            let name = device.as_deref().filter(|_| several);
+            exits.push(self.on_device(device.clone(), output::open(self.target, name)?)?);
+            if interrupt::requested() {
+                break;
+            }
+        }
+        Ok(worst(&exits))
+    }
+
+    /// The cells for a device: the winners of tuning, and of those the taste that was asked for.
+    fn chosen(&self, environment: &Environment) -> Result<Chosen, Failure> {
+        let mut chosen = Chosen { items: self.cells.clone(), ..Chosen::default() };
+        if let Some(path) = self.tuning {
+            let mut sources = Sources::default();
+            for (path, text) in &self.overlay {
+                sources.replace(path, text.clone());
+            }
+            chosen = tuned::apply(chosen.items, environment, &sources, path)?;
+        }
+        if self.taste {
+            chosen.items = first_shapes(chosen.items);
+        }
+        Ok(chosen)
+    }
+
     fn on_device(
         &self,
         device: Option<String>,
@@ -146,6 +175,7 @@ impl Job<'_> {
         environment.started = now();
         environment.arguments = self.arguments.clone();
         environment.preset = self.selection.preset.clone();
+        let chosen = self.chosen(&environment)?;
         if let Mode::Run { .. } = self.mode {
             crew.measure_peaks(&mut environment)?;
         }
@@ -154,7 +184,7 @@ impl Job<'_> {
         if let Some(file) = &mut file {
             file.header(&run).map_err(output::failure)?;
         }
-        let written = self.cells(&mut crew, &mut run, file.as_mut());
+        let written = self.work(&chosen, &mut crew, &mut run, file.as_mut());
         let exhausted = crew.exhausted();
         drop(crew);
         run.complete = written.is_ok() && !interrupt::requested() && !exhausted;
@@ -172,32 +202,35 @@ impl Job<'_> {
     ///
     /// # Errors
     /// When a row cannot be written; the rows so far are in `run`.
-    fn cells(
+    fn work(
         &self,
+        chosen: &Chosen,
         crew: &mut Crew,
         run: &mut Run,
         mut file: Option<&mut PartialFile>,
     ) -> Result<(), StoreError> {
         let mut written = Ok(());
-        let order = self.order(run.environment.device.emulated);
+        let order = self.order(&chosen.items, run.environment.device.emulated);
         let progress = Progress::new(order.len());
         let mut rows: Vec<(usize, Row)> = Vec::new();
         for (done, &position) in order.iter().enumerate() {
             if interrupt::requested() || crew.exhausted() {
                 break;
             }
-            let cell = &self.cells[position];
+            let cell = &chosen.items[position];
             let id = cell.id();
             progress.at(&id, "starting");
-            let row = match self.task(order.len() - done) {
+            let mut row = match self.task(order.len() - done) {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
                     let preset = cell.preset().name().to_owned();
-                    let request = CellRequest { id: id.clone(), preset, mutant: None, task };
+                    let (mutant, constants) = (None, cell.constants());
+                    let request = CellRequest { id: id.clone(), preset, constants, mutant, task };
                     crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
             };
             progress.done();
+            row.tuned = chosen.tuned.contains(&id);
             if row.status == Status::Skipped && interrupt::requested() {
                 break;
             }
@@ -216,13 +249,13 @@ impl Job<'_> {
 
     /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs
     /// are timed on a CPU driver only when asked for by name.
-    fn order(&self, emulated: bool) -> Vec<usize> {
+    fn order(&self, cells: &[Item], emulated: bool) -> Vec<usize> {
         let timed = matches!(self.mode, Mode::Run { .. });
         let only_suited = timed && emulated && self.selection.variant.is_empty();
-        let mut order: Vec<usize> = (0..self.cells.len())
-            .filter(|&position| !only_suited || self.cells[position].suits() == Suits::Any)
+        let mut order: Vec<usize> = (0..cells.len())
+            .filter(|&position| !only_suited || cells[position].suits() == Suits::Any)
             .collect();
-        let left_out = self.cells.len() - order.len();
+        let left_out = cells.len() - order.len();
         if left_out > 0 {
             anstream::eprintln!(
                 "fusebench: {left_out} cells with strategies made for GPUs are left out on this \
@@ -230,24 +263,11 @@ impl Job<'_> {
             );
         }
         // When time runs out, every kernel has had its first shapes.
-        let rounds = self.rounds();
+        let rounds = rounds(cells);
         order.sort_by_key(|&position| {
             (rounds[position], rng::word(self.target.seed, 0x0c31, position as u32))
         });
         order
-    }
-
-    /// For each cell how many shapes of its kernel come before its own.
-    fn rounds(&self) -> Vec<usize> {
-        let mut rounds = Vec::new();
-        for group in self.cells.chunk_by(|a, b| a.name() == b.name()) {
-            let mut round = 0;
-            for (index, cell) in group.iter().enumerate() {
-                round += usize::from(index > 0 && cell.shape() != group[index - 1].shape());
-                rounds.push(round);
-            }
-        }
-        rounds
     }
 
     /// What the worker is asked to do with the next cell, or why it is not asked at all.
@@ -264,6 +284,19 @@ impl Job<'_> {
         let allowance_s = share.allowance_s.min(f64::MAX);
         Ok(TaskRequest::Run { quick, limit_s: share.limit_s, allowance_s })
     }
+}
+
+/// For each cell how many shapes of its kernel come before its own.
+fn rounds(cells: &[Item]) -> Vec<usize> {
+    let mut rounds = Vec::new();
+    for group in cells.chunk_by(|a, b| a.name() == b.name()) {
+        let mut round = 0;
+        for (index, cell) in group.iter().enumerate() {
+            round += usize::from(index > 0 && cell.shape() != group[index - 1].shape());
+            rounds.push(round);
+        }
+    }
+    rounds
 }
 
 /// The present to the second, RFC 3339.

@@ -126,7 +126,8 @@ fn measure_peaks(session: &mut Session) -> bool {
 
 /// Does one cell; false when the device is lost and a fresh worker has to go on.
 fn work(session: &mut Session, request: &CellRequest) -> bool {
-    let Some(item) = find(&request.id, &request.preset) else {
+    let found = find(&request.id, &request.preset);
+    let Some(item) = found.and_then(|item| item.with_constants(&request.constants)) else {
         let message = format!("no cell {} in preset {}", request.id, request.preset);
         return send(&Event::Failed { code: 2, message });
     };

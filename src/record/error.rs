@@ -41,6 +41,11 @@ pub enum StoreError {
         .path.display(), next_step(found)
     )]
     Version { path: PathBuf, found: String },
+
+    #[error(
+        "{} is not a tuning file\n{why}\nremove it and tune again: fusebench tune", .path.display()
+    )]
+    NotTuning { path: PathBuf, why: String },
 }
 
 /// There is no older format yet, so every file from elsewhere needs another program.

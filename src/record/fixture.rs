@@ -159,6 +159,8 @@ pub(crate) fn row(
         option: None,
         model: None,
         preset: "models".to_string(),
+        constants: BTreeMap::new(),
+        tuned: false,
         checks: "safe".to_string(),
         status: Status::Skipped,
         reason: None,

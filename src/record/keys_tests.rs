@@ -29,7 +29,7 @@ const ALLOWED: &str = "
     environment.peaks_omitted environment.peaks_omitted.probe environment.peaks_omitted.dtype
     environment.peaks_omitted.reason
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
-    rows.model rows.preset rows.checks rows.status rows.reason rows.work rows.time rows.rate
+    rows.model rows.preset rows.constants rows.constants.* rows.tuned rows.checks rows.status rows.reason rows.work rows.time rows.rate
     rows.accuracy rows.time_trusted rows.stages rows.compile_s rows.verify_s rows.device_bytes
     rows.stages.name rows.stages.id rows.stages.work rows.stages.work.flops
     rows.stages.work.bytes rows.stages.work.arithmetic rows.stages.median rows.stages.share
@@ -52,7 +52,8 @@ const ALLOWED: &str = "
     rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
 
 fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
-    let open = path.ends_with(".shape") || path.ends_with(".limits");
+    let open =
+        path.ends_with(".shape") || path.ends_with(".constants") || path.ends_with(".limits");
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, path, keys)),
         Value::Object(fields) => fields.iter().for_each(|(name, field)| {

@@ -8,7 +8,7 @@ use super::dump::DumpedCell;
 use super::schema::{Device, Environment, OmittedPeak, Peak, Row, Timer};
 
 /// Raised with every change of a message; a worker of another version is refused.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// To the worker, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Setup {
 pub struct CellRequest {
     pub id: String,
     pub preset: String,
+    /// Override constants with other values than the variant's own.
+    pub constants: Vec<(String, f64)>,
     /// Which of the kernel's mutants to put into its shader, counted from 0.
     pub mutant: Option<usize>,
     pub task: TaskRequest,

@@ -11,6 +11,7 @@ mod messages;
 mod mutants;
 mod schema;
 mod store;
+mod tuning;
 
 pub use dump::*;
 pub use error::StoreError;
@@ -19,3 +20,4 @@ pub use messages::*;
 pub use mutants::*;
 pub use schema::*;
 pub use store::{PartialFile, check_finite, read, to_json, write_atomically};
+pub use tuning::*;

@@ -133,6 +133,12 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     pub preset: String,
+    /// Override constants that tuning gave other values than the variant's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub constants: BTreeMap<String, f64>,
+    /// The strategy was chosen by tuning, and the others were left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tuned: bool,
     /// `safe` (wgpu's runtime checks on) or `trusted`.
     pub checks: String,
     pub status: Status,

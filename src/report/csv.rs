@@ -9,6 +9,11 @@ const FIELDS: &[Field] = &[
     ("id", |_, row| row.id.clone()),
     ("kernel", |_, row| row.kernel.clone()),
     ("variant", |_, row| row.variant.clone()),
+    ("constants", |_, row| {
+        let constants = row.constants.iter().map(|(name, value)| format!("{name}={value}"));
+        constants.collect::<Vec<_>>().join(" ")
+    }),
+    ("tuned", |_, row| row.tuned.to_string()),
     ("dtype", |_, row| row.dtype.clone()),
     ("shape", |_, row| row.id.rsplit('/').next().unwrap_or_default().to_string()),
     ("model", |_, row| row.model.clone().unwrap_or_default()),

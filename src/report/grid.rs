@@ -102,6 +102,12 @@ pub(super) fn not_reached(row: &Row) -> bool {
     row.status == Status::Skipped && row.reason.as_ref().is_some_and(over)
 }
 
+/// The strategy, with the constants that tuning gave it: `thread WG=16`.
+pub(super) fn strategy(row: &Row) -> String {
+    let constants = row.constants.iter().map(|(name, value)| format!(" {name}={value}"));
+    clean(&format!("{}{}", row.variant, constants.collect::<String>()))
+}
+
 fn build(run: &Run, columns: Vec<Column>, fill: Fill, notes: &[Note]) -> Grid {
     let mut groups: Vec<Group> = Vec::new();
     // Rows that no time was left for are counted, not listed.
@@ -109,7 +115,7 @@ fn build(run: &Run, columns: Vec<Column>, fill: Fill, notes: &[Note]) -> Grid {
     for (index, row) in reached {
         let shape = clean(row.id.rsplit('/').next().unwrap_or_default());
         let kernel = clean(&row.kernel);
-        let mut cells = vec![Cell::new(clean(&row.variant)), Cell::new(clean(&row.dtype))];
+        let mut cells = vec![Cell::new(strategy(row)), Cell::new(clean(&row.dtype))];
         if let Some(filled) = fill(run, row) {
             cells.extend(filled);
             cells.push(Cell::styled(marks(notes, index), Style::Warn));

@@ -14,6 +14,11 @@ const STATUSES: [Status; 5] =
 pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
     let environment = &run.environment;
     let mut lines = origin(environment);
+    let tuned = run.rows.iter().filter(|row| row.tuned).count();
+    if tuned > 0 {
+        let text = format!("{}, rivals of the winner left out", count(tuned, "cell"));
+        lines.push(("tuned", text));
+    }
     // Where nothing was timed, no clock was looked at.
     if run.rows.iter().any(|row| row.time.is_some()) {
         lines.insert(2, ("timer", clean(&timer(run))));

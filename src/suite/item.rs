@@ -70,6 +70,28 @@ impl Item {
         }
     }
 
+    /// Override constants that differ from the strategy's own.
+    pub fn constants(&self) -> Vec<(String, f64)> {
+        let Item::Kernel(cell) = self else { return Vec::new() };
+        let variants = cell.entry.kernel.spec().variants;
+        let own = variants.iter().find(|variant| variant.name == cell.variant.name);
+        let own = own.map_or(&[][..], |variant| variant.constants);
+        let other = cell.variant.constants.iter().filter(|constant| !own.contains(constant));
+        other.map(|&(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The same with other values for override constants; `None` when it has no such constants.
+    pub fn with_constants(&self, values: &[(String, f64)]) -> Option<Item> {
+        match self {
+            _ if values.is_empty() => Some(self.clone()),
+            Item::Pipeline(_) => None,
+            Item::Kernel(cell) => {
+                let variant = cell.variant.with_constants(values)?;
+                Some(Item::Kernel(Cell { variant, ..cell.clone() }))
+            }
+        }
+    }
+
     pub fn dtype(&self) -> Dtype {
         match self {
             Item::Kernel(cell) => cell.dtype,
@@ -120,6 +142,8 @@ impl Item {
             option: shape.option().map(str::to_owned),
             model: Some(shape.source()).filter(|name| !name.is_empty()).map(str::to_owned),
             preset: self.preset().name().to_owned(),
+            constants: self.constants().into_iter().collect(),
+            tuned: false,
             checks: checks.to_owned(),
             status,
             reason,

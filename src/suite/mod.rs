@@ -13,6 +13,7 @@ mod session;
 mod sources;
 mod task;
 mod timing;
+mod tuning;
 mod verify;
 
 pub use cell::{Cell, cells};
@@ -25,3 +26,4 @@ pub use pipeline_cell::{PipelineCell, pipeline_cells};
 pub use session::{CellError, Session};
 pub use sources::Sources;
 pub use task::{Effort, Task};
+pub use tuning::{Chosen, by_rule, choose, gain, variations};

@@ -26,9 +26,17 @@ impl Sources {
     /// Sixteen hexadecimal digits over every shader as it will run.
     pub fn hash(&self) -> String {
         let texts = ALL.iter().map(|entry| format!("{}\n{}", entry.path(), self.get(entry)));
-        let all = texts.collect::<Vec<_>>().join("\0");
-        format!("{:016x}", (fnv1a(all.as_bytes()) >> 64) as u64)
+        digits(&texts.collect::<Vec<_>>().join("\0"))
     }
+
+    /// Sixteen hexadecimal digits over the shader of one kernel.
+    pub fn hash_of(&self, entry: &Entry) -> String {
+        digits(self.get(entry))
+    }
+}
+
+fn digits(text: &str) -> String {
+    format!("{:016x}", (fnv1a(text.as_bytes()) >> 64) as u64)
 }
 
 #[cfg(test)]

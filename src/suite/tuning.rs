@@ -1,0 +1,215 @@
+//! Which strategies and constants are worth trying, which one wins, and which cells a device that
+//! was tuned runs. Pure; the command `tune` does the measuring.
+
+use std::collections::HashSet;
+
+use super::cell::Cell;
+use super::item::Item;
+use super::sources::Sources;
+use crate::kernel::{Suits, Variant};
+use crate::record::{TunedDevice, Winner};
+
+/// Constants worth other values. A value that a kernel cannot work with fails verification.
+const TUNABLE: [(&str, &[f64]); 3] = [
+    ("WG", &[8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
+    ("EACH", &[4.0, 16.0, 64.0]),
+    ("ROWS", &[8.0, 16.0, 64.0]),
+];
+
+/// A challenger has to be faster in every round, and by this much in the middle of them: less is
+/// within what moves between two runs.
+const LEAST_GAIN: f64 = 1.02;
+
+/// The strategy that is taken where nothing was measured: the last one made for this kind of
+/// device, in the order in which a kernel lists them, that does the shape.
+pub fn by_rule(items: &[Item], emulated: bool) -> Option<&Item> {
+    let can = |item: &&Item| match item {
+        Item::Kernel(cell) => (cell.variant.refuses)(&cell.shape).is_none(),
+        Item::Pipeline(_) => true,
+    };
+    let of = |suits| items.iter().filter(can).rfind(|item| item.suits() == suits);
+    if emulated { of(Suits::Any) } else { of(Suits::Gpu).or_else(|| of(Suits::Any)) }
+}
+
+/// Other values for one constant of a strategy, one change at a time, as far as the device's
+/// largest workgroup allows.
+pub fn variations(item: &Item, max_invocations: u64) -> Vec<Item> {
+    let Item::Kernel(cell) = item else { return Vec::new() };
+    let mut found = Vec::new();
+    for (name, values) in TUNABLE {
+        let Some(&(_, present)) = cell.variant.constants.iter().find(|(known, _)| *known == name)
+        else {
+            continue;
+        };
+        let fits = |value: &f64| name != "WG" || *value <= max_invocations as f64;
+        for &value in values.iter().filter(|&value| *value != present && fits(value)) {
+            found.extend(item.with_constants(&with(cell.variant, name, value)));
+        }
+    }
+    found
+}
+
+fn with(variant: &Variant, name: &str, value: f64) -> Vec<(String, f64)> {
+    let constants = variant.constants.iter();
+    let changed = constants.map(|&(known, own)| (known, if known == name { value } else { own }));
+    changed.map(|(known, value)| (known.to_owned(), value)).collect()
+}
+
+/// How many times faster a challenger is than the rule's choice, from the times of both in
+/// alternating rounds; `None` when it does not win.
+pub fn gain(rule_s: &[f64], challenger_s: &[f64]) -> Option<f64> {
+    let mut gains: Vec<f64> = rule_s.iter().zip(challenger_s).map(|(a, b)| a / b).collect();
+    gains.sort_by(f64::total_cmp);
+    let middle = *gains.get(gains.len() / 2)?;
+    (gains[0] > 1.0 && middle >= LEAST_GAIN).then_some(middle)
+}
+
+/// The cells of a tuned device.
+#[derive(Default)]
+pub struct Chosen {
+    pub items: Vec<Item>,
+    /// Ids of those that a winner stands for.
+    pub tuned: HashSet<String>,
+    /// Winners among shaders that have changed since: they count for nothing.
+    pub stale: usize,
+}
+
+/// Leaves only the winner of each kernel, precision and shape whose class was tuned, with its
+/// constants, where it is among the cells chosen.
+pub fn choose(items: Vec<Item>, device: &TunedDevice, sources: &Sources) -> Chosen {
+    let mut chosen = Chosen::default();
+    let mut stale = HashSet::new();
+    let shape_of = |item: &Item| (item.name(), item.dtype(), item.shape().clone());
+    let mut rest = items.as_slice();
+    while let Some(first) = rest.first() {
+        // One shape of a kernel, all strategies and precisions, is one run of cells.
+        let same = |item: &&Item| item.name() == first.name() && item.shape() == first.shape();
+        let (group, others) = rest.split_at(rest.iter().take_while(same).count());
+        for item in group {
+            let alike = || group.iter().filter(|other| shape_of(other) == shape_of(item));
+            let winner = match (item, winner_of(item, device)) {
+                (Item::Kernel(cell), Some(winner))
+                    if winner.shader == sources.hash_of(cell.entry) =>
+                {
+                    alike().find(|other| other.variant() == winner.variant).map(|_| winner)
+                }
+                (_, Some(winner)) => {
+                    stale.insert((&winner.kernel, &winner.dtype, &winner.class));
+                    None
+                }
+                _ => None,
+            };
+            match winner {
+                None => chosen.items.push(item.clone()),
+                Some(winner) if winner.variant == item.variant() => {
+                    let constants: Vec<_> = winner.constants.clone().into_iter().collect();
+                    let tuned = item.with_constants(&constants).unwrap_or_else(|| item.clone());
+                    chosen.tuned.insert(tuned.id());
+                    chosen.items.push(tuned);
+                }
+                Some(_) => {}
+            }
+        }
+        rest = others;
+    }
+    chosen.stale = stale.len();
+    chosen
+}
+
+fn winner_of<'a>(item: &Item, device: &'a TunedDevice) -> Option<&'a Winner> {
+    let Item::Kernel(Cell { entry, dtype, shape, .. }) = item else { return None };
+    let class = shape.class();
+    device.winners.iter().find(|winner| {
+        winner.kernel == entry.name && winner.dtype == dtype.name() && winner.class == class
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::item::items;
+    use super::*;
+    use crate::kernel::{Dtype, Preset};
+
+    fn softmax() -> Vec<Item> {
+        let softmax = |item: &Item| item.name() == "softmax" && item.dtype() == Dtype::F32;
+        let all: Vec<Item> = items(Preset::Models).into_iter().filter(softmax).collect();
+        let shape = all[0].shape().clone();
+        all.into_iter().filter(|item| *item.shape() == shape).collect()
+    }
+
+    fn device(variant: &str, constants: &[(&str, f64)], shader: String) -> TunedDevice {
+        let constants = constants.iter().map(|&(name, value)| (name.to_owned(), value));
+        TunedDevice {
+            fingerprint: String::new(),
+            name: String::new(),
+            backend: String::new(),
+            winners: vec![Winner {
+                kernel: "softmax".to_owned(),
+                dtype: "f32".to_owned(),
+                class: softmax()[0].shape().class(),
+                variant: variant.to_owned(),
+                constants: constants.collect::<BTreeMap<_, _>>(),
+                shape: String::new(),
+                gain: 1.0,
+                tried: 1,
+                shader,
+                tuned: String::new(),
+            }],
+        }
+    }
+
+    fn shader() -> String {
+        let Item::Kernel(cell) = &softmax()[0] else { unreachable!("softmax is a kernel") };
+        Sources::default().hash_of(cell.entry)
+    }
+
+    #[test]
+    fn only_the_winner_is_left_with_its_constants() {
+        let tuned = device("thread", &[("WG", 16.0)], shader());
+        let chosen = choose(softmax(), &tuned, &Sources::default());
+        assert_eq!(chosen.items.len(), 1);
+        assert_eq!(chosen.items[0].constants(), [("WG".to_owned(), 16.0)]);
+        assert_eq!(chosen.items[0].row(crate::record::Status::Ok, None, "safe").constants.len(), 1);
+        assert!(chosen.tuned.contains(&softmax()[0].id()) && chosen.stale == 0);
+    }
+
+    #[test]
+    fn a_winner_that_was_not_selected_or_is_out_of_date_changes_nothing() {
+        let all = softmax();
+        let ids = |items: &[Item]| items.iter().map(Item::id).collect::<Vec<_>>();
+        let others: Vec<Item> = all.iter().filter(|i| i.variant() != "thread").cloned().collect();
+        let tuned = device("thread", &[], shader());
+        assert_eq!(ids(&choose(others.clone(), &tuned, &Sources::default()).items), ids(&others));
+        let old = choose(all.clone(), &device("thread", &[], "0".to_owned()), &Sources::default());
+        assert_eq!((ids(&old.items), old.stale, old.tuned.len()), (ids(&all), 1, 0));
+    }
+
+    #[test]
+    fn variations_change_one_constant_within_the_limit() {
+        let thread = softmax().into_iter().find(|item| item.variant() == "thread").expect("has it");
+        let groups = |limit| {
+            let found = variations(&thread, limit);
+            found.iter().map(|item| item.constants()[0].1).collect::<Vec<_>>()
+        };
+        assert_eq!(groups(64), [16.0, 32.0, 64.0]);
+        assert_eq!(groups(256).len(), 5);
+    }
+
+    #[test]
+    fn the_rule_prefers_what_was_made_for_the_device() {
+        let all = softmax();
+        assert_eq!(by_rule(&all, true).expect("one suits").suits(), Suits::Any);
+        assert_eq!(by_rule(&all, false).expect("one suits").suits(), Suits::Gpu);
+        assert!(by_rule(&[], true).is_none());
+    }
+
+    #[test]
+    fn a_challenger_wins_only_when_faster_in_every_round() {
+        assert_eq!(gain(&[2.0, 2.2, 2.1], &[1.0, 1.0, 1.0]), Some(2.1));
+        assert_eq!(gain(&[2.0, 2.2, 0.9], &[1.0, 1.0, 1.0]), None);
+        assert_eq!(gain(&[1.01, 1.01, 1.01], &[1.0, 1.0, 1.0]), None);
+        assert_eq!(gain(&[], &[]), None);
+    }
+}
