@@ -29,7 +29,8 @@ const ALLOWED: &str = "
     environment.peaks_omitted environment.peaks_omitted.probe environment.peaks_omitted.dtype
     environment.peaks_omitted.reason
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
-    rows.model rows.preset rows.constants rows.constants.* rows.tuned rows.checks rows.status rows.reason rows.work rows.time rows.rate
+    rows.model rows.preset rows.constants rows.constants.* rows.tuned rows.checks rows.status
+    rows.reason rows.work rows.time rows.rate
     rows.accuracy rows.time_trusted rows.stages rows.compile_s rows.verify_s rows.device_bytes
     rows.stages.name rows.stages.id rows.stages.work rows.stages.work.flops
     rows.stages.work.bytes rows.stages.work.arithmetic rows.stages.median rows.stages.share
