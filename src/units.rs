@@ -48,6 +48,12 @@ quantity!(
 );
 
 quantity!(
+    /// An amount of arithmetic.
+    Flops,
+    [(1.0, "FLOP"), (1e3, "kFLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP")]
+);
+
+quantity!(
     /// Throughput of integer arithmetic.
     OpsPerSecond,
     [(1e6, "MOP/s"), (1e9, "GOP/s"), (1e12, "TOP/s")]

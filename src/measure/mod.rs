@@ -5,6 +5,7 @@ pub mod canary;
 pub mod plan;
 mod protocol;
 pub mod roofline;
+mod scaling;
 mod series;
 pub mod stats;
 mod stop;
@@ -18,5 +19,6 @@ pub use protocol::measure;
 pub use roofline::{
     Bound, PROBE_REPEATS, Part, Peaks, Rates, Score, agreed, growth, launch_overhead, rates, score,
 };
+pub use scaling::{Scaling, scaling};
 pub use target::{Clocked, Context, Reading, Target};
 pub use timing::{Stopped, StoppedBy, TimerKind, Timing};

@@ -4,6 +4,7 @@ use super::grid::{self, Grid, is_right};
 use super::header;
 use super::layout::clean;
 use super::notes;
+use super::scaling::{self, Series};
 use crate::record::Run;
 
 /// Times, rates and errors; the checks where nothing was timed.
@@ -17,6 +18,7 @@ pub fn table(run: &Run) -> String {
     lines.extend(block.iter().map(|(label, text)| format!("- {label}: {}", escape(text))));
     lines.push(String::new());
     lines.extend(rows(&grid));
+    lines.extend(growth(&scaling::series(run)));
     lines.push(format!("\n{}\n", header::totals(run)));
     lines.extend(notes.iter().map(|note| format!("- {}: {}", note.mark, escape(&note.text))));
     lines.extend(notes::general(run).iter().map(|text| format!("- {}", escape(text))));
@@ -50,6 +52,17 @@ fn rows(grid: &Grid) -> Vec<String> {
             lines.push(line(&fields));
         }
     }
+    lines
+}
+
+/// How time grows with work, for a sweep.
+fn growth(series: &[Series]) -> Vec<String> {
+    if series.is_empty() {
+        return Vec::new();
+    }
+    let rule = scaling::TITLES.map(|_| "---");
+    let mut lines = vec!["\nTime as work grows:\n".to_owned(), line(&scaling::TITLES), line(&rule)];
+    lines.extend(series.iter().map(|series| line(&series.cells().map(|text| escape(&text)))));
     lines
 }
 

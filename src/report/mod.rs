@@ -8,4 +8,5 @@ pub mod layout;
 pub mod markdown;
 pub mod mutants;
 mod notes;
+mod scaling;
 pub mod terminal;

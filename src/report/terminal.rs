@@ -2,8 +2,9 @@
 
 use super::grid::{self, Grid, Group, Line};
 use super::header;
-use super::layout::{Cell, Fit, Style, clean, fit, truncate, wrap};
+use super::layout::{Cell, Column, Fit, Style, clean, fit, truncate, wrap};
 use super::notes;
+use super::scaling::{self, Series};
 use crate::record::{Run, Status};
 use crate::units::percent;
 
@@ -28,6 +29,7 @@ pub fn table(run: &Run, colour: bool, width: usize) -> String {
     let mut page = Page::new(colour, width);
     page.header(run);
     let hidden = page.grid(&grid::times(run, &notes), run);
+    page.scaling(&scaling::series(run));
     page.close(run);
     for note in &notes {
         page.hanging(&note.mark, Style::Warn, &note.text, 3);
@@ -148,6 +150,27 @@ impl Page {
             return self.lines.push(truncate(&plain, self.width));
         }
         self.lines.push(fit.line(&grid.columns, cells, INDENT, self.colour));
+    }
+
+    /// How time grows with work, under the rows of a sweep.
+    fn scaling(&mut self, series: &[Series]) {
+        if series.is_empty() {
+            return;
+        }
+        let columns: Vec<Column> =
+            scaling::TITLES.iter().map(|title| Column::left(title)).collect();
+        let lines: Vec<Vec<Cell>> =
+            series.iter().map(|series| series.cells().map(Cell::new).to_vec()).collect();
+        let fit = fit(&columns, lines.iter().map(Vec::as_slice), INDENT, self.width);
+        self.lines.push(String::new());
+        self.line("time as work grows", Style::Bold);
+        let titles: Vec<Cell> = columns.iter().map(|column| Cell::new(column.title)).collect();
+        self.line(&fit.line(&columns, &titles, INDENT, false), Style::Dim);
+        for cells in &lines {
+            self.line(&fit.line(&columns, cells, INDENT, false), Style::Plain);
+        }
+        let key = "knee: work below which a fixed cost rules; growth: time over work beyond it";
+        self.line(key, Style::Dim);
     }
 
     fn close(&mut self, run: &Run) {
