@@ -37,6 +37,13 @@ pub enum StoreError {
     NotAResult { path: PathBuf, why: String },
 
     #[error(
+        "{} holds a value that no run writes\n{field}: {why}\n\
+         it was changed or damaged: take another copy, or measure again with fusebench run -o FILE",
+        .path.display()
+    )]
+    Unsound { path: PathBuf, field: String, why: String },
+
+    #[error(
         "{} has format_version {found}\nthis fusebench reads format_version {FORMAT_VERSION}\n{}",
         .path.display(), next_step(found)
     )]

@@ -1,4 +1,4 @@
-//! Result files: streamed while measuring, replaced in one step at the end, read in either form.
+//! Writing result files: streamed while measuring, replaced in one step at the end.
 //!
 //! An interrupt or a crash loses at most the cell in progress, and no reader ever sees half a file
 //! under the final name.
@@ -8,11 +8,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::error::StoreError;
-use super::schema::{FORMAT_VERSION, Row, Run, Time};
+use super::schema::{Row, Run, Time};
 
 /// The fields the contract allows to be null; every other null was a NaN or an infinity.
 const NULLABLE: [&str; 5] = [
@@ -109,30 +109,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     replace(&target, bytes).map_err(unwritable)
 }
 
-/// A finished or a partial result file. A last line cut off by a crash is dropped.
-pub fn read(path: &Path) -> Result<Run, StoreError> {
-    let bytes = fs::read(path)
-        .map_err(|source| StoreError::Unreadable { path: path.to_path_buf(), source })?;
-    let not_a_result = |why: String| StoreError::NotAResult { path: path.to_path_buf(), why };
-    let end = check_version(path, &bytes)?;
-    let mut run: Run =
-        serde_json::from_slice(&bytes[..end]).map_err(|error| not_a_result(error.to_string()))?;
-    let rest = &bytes[end..];
-    let lines: Vec<&[u8]> = rest.split(|byte| *byte == b'\n').collect();
-    for (index, line) in lines.iter().enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match serde_json::from_slice::<Row>(line) {
-            Ok(row) => run.rows.push(row),
-            // A whole line ends with a newline, so this one was being written.
-            Err(_) if index + 1 == lines.len() => run.complete = false,
-            Err(error) => return Err(not_a_result(format!("line {}: {error}", index + 1))),
-        }
-    }
-    Ok(run)
-}
-
 /// Names the first field of a row that JSON cannot hold.
 pub fn check_finite(row: &Row) -> Result<(), StoreError> {
     let cold = |time: &Option<Time>| time.as_ref().and_then(|time| time.cold_median);
@@ -171,31 +147,6 @@ fn null_below(value: &Value, path: &str) -> Option<String> {
             null_below(field, &format!("{path}{dot}{name}"))
         }),
         _ => None,
-    }
-}
-
-#[derive(Deserialize)]
-struct Head {
-    format_version: Option<Value>,
-}
-
-/// The end of the first JSON object, once it is known to be of this version.
-fn check_version(path: &Path, bytes: &[u8]) -> Result<usize, StoreError> {
-    let not_a_result =
-        |why: &str| Err(StoreError::NotAResult { path: path.to_path_buf(), why: why.to_string() });
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Head>();
-    let head = match values.next() {
-        None => return not_a_result("it is empty"),
-        Some(Err(error)) if error.is_eof() => return not_a_result("it ends within its header"),
-        Some(Err(error)) => return not_a_result(&error.to_string()),
-        Some(Ok(head)) => head,
-    };
-    match head.format_version {
-        Some(version) if version == FORMAT_VERSION => Ok(values.byte_offset()),
-        Some(found) => {
-            Err(StoreError::Version { path: path.to_path_buf(), found: found.to_string() })
-        }
-        None => not_a_result("it has no format_version"),
     }
 }
 

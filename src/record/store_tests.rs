@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::super::fixture::{emulated_run, gpu_run};
+use super::super::read;
 use super::*;
 
 fn folder() -> tempfile::TempDir {
@@ -43,85 +44,6 @@ fn a_partial_file_holds_every_row_written_so_far_and_is_incomplete() {
     assert_eq!(found, Run { complete: false, ..run.clone() });
     drop(partial);
     assert_eq!(names_in(folder.path()), ["run.json.partial.jsonl"]);
-}
-
-#[test]
-fn a_last_line_cut_off_anywhere_costs_that_row_only() {
-    let (folder, run) = (folder(), gpu_run());
-    let file = folder.path().join("run.json");
-    drop(streamed(&file, &run));
-    let partial = folder.path().join("run.json.partial.jsonl");
-    let bytes = fs::read(&partial).unwrap();
-    let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    for end in last + 1..bytes.len() - 1 {
-        fs::write(&partial, &bytes[..end]).unwrap();
-        let found = read(&partial).expect("the rows before it");
-        assert!(!found.complete);
-        assert_eq!(found.rows[..], run.rows[..run.rows.len() - 1], "cut at {end}");
-    }
-    // Cut one byte later, only the newline is missing, and nothing is lost.
-    fs::write(&partial, &bytes[..bytes.len() - 1]).unwrap();
-    assert_eq!(read(&partial).unwrap().rows, run.rows);
-}
-
-#[test]
-fn a_broken_line_in_the_middle_is_an_error_that_names_it() {
-    let (folder, run) = (folder(), gpu_run());
-    let file = folder.path().join("run.json");
-    drop(streamed(&file, &run));
-    let partial = folder.path().join("run.json.partial.jsonl");
-    let text = fs::read_to_string(&partial).unwrap();
-    let mut lines: Vec<&str> = text.lines().collect();
-    lines[2] = "{\"id\": 3}";
-    fs::write(&partial, lines.join("\n") + "\n").unwrap();
-    let message = read(&partial).unwrap_err().to_string();
-    assert!(message.contains("line 3: "), "{message}");
-}
-
-#[test]
-fn what_is_no_result_file_is_refused_with_the_reason() {
-    let folder = folder();
-    let file = folder.path().join("run.json");
-    let header = to_json(&gpu_run());
-    for (content, why) in [
-        ("", "it is empty"),
-        ("hello", "expected value"),
-        ("{\"rows\": []}", "it has no format_version"),
-        ("{\"format_version\": 1}", "missing field"),
-        (&header[..header.len() / 2], "it ends within its header"),
-    ] {
-        fs::write(&file, content).unwrap();
-        let error = read(&file).unwrap_err();
-        assert!(matches!(error, StoreError::NotAResult { .. }), "{error}");
-        assert!(error.to_string().contains(why), "{error}");
-        assert_eq!(error.to_string().lines().count(), 3, "{error}");
-    }
-    let missing = read(&folder.path().join("none.json")).unwrap_err();
-    assert!(matches!(missing, StoreError::Unreadable { .. }), "{missing}");
-}
-
-#[test]
-fn another_format_version_names_both_and_the_next_step() {
-    let folder = folder();
-    let file = folder.path().join("run.json");
-    for (version, next) in [("2", "update this one"), ("0", "measure again"), ("\"x\"", "again")] {
-        let text = to_json(&gpu_run())
-            .replace("\"format_version\": 1", &format!("\"format_version\": {version}"));
-        fs::write(&file, text).unwrap();
-        let message = read(&file).unwrap_err().to_string();
-        assert!(message.contains(&format!("has format_version {version}\n")), "{message}");
-        assert!(message.contains("reads format_version 1\n"), "{message}");
-        assert!(message.contains(next), "{message}");
-    }
-}
-
-#[test]
-fn unknown_fields_of_a_newer_program_are_ignored() {
-    let folder = folder();
-    let file = folder.path().join("run.json");
-    let text = to_json(&gpu_run()).replace("\"complete\": true", "\"complete\": true, \"new\": 1");
-    fs::write(&file, text).unwrap();
-    assert_eq!(read(&file).unwrap(), gpu_run());
 }
 
 #[test]
