@@ -3,6 +3,7 @@
 pub mod accuracy;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod compare;
 pub mod elem;
 pub mod gpu;
 pub mod inputs;

@@ -121,8 +121,8 @@ pub fn devices(target: &Target, global: &Global) -> Result<Vec<Option<String>>, 
 
 /// Of several devices the gravest outcome counts; one that ran outweighs one where nothing did.
 pub fn worst(exits: &[Exit]) -> Exit {
-    let order = [Exit::Interrupted, Exit::Environment, Exit::Finding, Exit::Fine];
-    order.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Nothing)
+    let ran = exits.iter().any(|exit| *exit != Exit::Nothing);
+    Exit::gravest(exits.iter().copied().filter(|exit| !ran || *exit != Exit::Nothing))
 }
 
 impl Job<'_> {

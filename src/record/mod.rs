@@ -13,6 +13,7 @@ mod read;
 mod schema;
 mod store;
 mod tuning;
+mod verdict;
 
 pub use dump::*;
 pub use error::StoreError;

@@ -1,0 +1,6 @@
+//! Whether one build is faster than another, and how sure that is. Pure: no device, no clock, no
+//! files.
+
+mod verdict;
+
+pub use verdict::{Reason, Verdict};
