@@ -1,6 +1,7 @@
 //! Whether one build is faster than another, and how sure that is. Pure: no device, no clock, no
 //! files.
 
+pub mod change_points;
 mod verdict;
 
 pub use verdict::{Reason, Verdict};
