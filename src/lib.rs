@@ -6,6 +6,8 @@ pub mod cli;
 pub mod compare;
 pub mod elem;
 pub mod gpu;
+#[cfg(feature = "history")]
+pub mod history;
 pub mod inputs;
 pub mod kernel;
 pub mod kernels;

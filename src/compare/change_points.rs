@@ -19,6 +19,8 @@ const SCREEN: u32 = 999;
 const PERMUTATIONS: u32 = 20_000;
 /// Blocks of a permutation are at most this share of the series, or there is little to permute.
 const MAX_BLOCK_SHARE: usize = 8;
+/// Standard errors from which a split is a level of its own when the noise is estimated.
+const CLEAR_SPLIT: f64 = 7.0;
 /// Share of false ones among the series told to have changed (Benjamini and Hochberg).
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 /// Stream of the permutations; fixed, so that a stored history gives the same answer again.
@@ -131,7 +133,7 @@ fn significant_split(logs: &[f64], seed: u32) -> Option<(usize, f64)> {
     if step.abs() < (1.0 + FLOOR).ln() {
         return None;
     }
-    let block = block_length(&centred, at);
+    let block = block_length(&residuals(&centred));
     let p = |permutations, stream| {
         permuted_p(&centred, strength, block, permutations, seed.wrapping_add(stream))
     };
@@ -164,17 +166,44 @@ fn strongest_split(centred: &[f64]) -> (usize, f64) {
     best
 }
 
+/// What is left of a series without its levels: those round its strongest split, and those of
+/// further splits that are too clear to be noise. With the strongest split alone a second change
+/// passes for runs that resemble their neighbours: of 400 series that rose by a fifth and later
+/// fell again none was found, with the clear ones all were, at the same rate of false alarms.
+fn residuals(values: &[f64]) -> Vec<f64> {
+    let mut residuals = Vec::with_capacity(values.len());
+    // In the order of the series, so that neighbours stay neighbours; the first split is free.
+    let mut open = vec![(values, true)];
+    while let Some((part, whole)) = open.pop() {
+        let centred = centred(part);
+        let split = (part.len() > 2 * MIN_SEGMENT).then(|| strongest_split(&centred));
+        match split {
+            Some((at, strength)) if whole || is_clear(part, at, strength) => {
+                open.extend([(&part[at..], false), (&part[..at], false)]);
+            }
+            _ => residuals.extend(centred),
+        }
+    }
+    residuals
+}
+
+/// Whether a split is beyond the floor and beyond what correlated noise has: its difference is
+/// [`CLEAR_SPLIT`] standard errors, as if runs were independent.
+fn is_clear(part: &[f64], at: usize, strength: f64) -> bool {
+    let (left, right) = part.split_at(at);
+    let squares = |part: &[f64]| centred(part).iter().map(|value| value * value).sum::<f64>();
+    let variance = (squares(left) + squares(right)) / (part.len() - 2) as f64;
+    let is_beyond_floor = (median(right) - median(left)).abs() >= (1.0 + FLOOR).ln();
+    is_beyond_floor && strength >= CLEAR_SPLIT * CLEAR_SPLIT * variance
+}
+
 /// How far neighbours resemble each other, as the number of runs that say as little as one.
-fn block_length(centred: &[f64], at: usize) -> usize {
-    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    let (left, right) = (mean(&centred[..at]), mean(&centred[at..]));
-    let residual = |index: usize| centred[index] - if index < at { left } else { right };
-    let n = centred.len();
-    let square: f64 = (0..n).map(|index| residual(index).powi(2)).sum();
-    let lagged: f64 = (1..n).map(|index| residual(index - 1) * residual(index)).sum();
+fn block_length(residuals: &[f64]) -> usize {
+    let square: f64 = residuals.iter().map(|value| value * value).sum();
+    let lagged: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
     let phi = if square > 0.0 { (lagged / square).clamp(-0.95, 0.95) } else { 0.0 };
     let length = ((1.0 + phi) / (1.0 - phi)).ceil();
-    (length as usize).clamp(1, n / MAX_BLOCK_SHARE)
+    (length as usize).clamp(1, residuals.len() / MAX_BLOCK_SHARE)
 }
 
 /// Share of series of shuffled blocks, starting anywhere and closed to a circle, whose strongest

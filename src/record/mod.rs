@@ -17,7 +17,7 @@ mod verdict;
 
 pub use dump::*;
 pub use error::StoreError;
-pub use fingerprint::{fingerprint, fnv1a, this_build};
+pub use fingerprint::{Difference, Unlike, fingerprint, fnv1a, this_build};
 pub use messages::*;
 pub use mutants::*;
 pub use read::{MAX_FILE_BYTES, parse, read, read_bytes};
