@@ -2,6 +2,8 @@
 //! files.
 
 pub mod change_points;
+pub mod runs;
+pub mod sessions;
 mod verdict;
 
 pub use verdict::{Reason, Verdict};

@@ -9,4 +9,4 @@ mod store;
 pub use add::{Added, NewRun};
 pub use error::HistoryError;
 pub use query::{Point, RunInfo, Series};
-pub use store::{History, default_path};
+pub use store::History;

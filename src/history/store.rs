@@ -1,10 +1,9 @@
-//! The file: where it is, how it is opened, and its schema, which is versioned.
+//! The file: how it is opened, and its schema, which is versioned.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use etcetera::BaseStrategy as _;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::HistoryError;
@@ -69,13 +68,6 @@ pub struct History {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
     busy_s: f64,
-}
-
-/// Where the history is unless the user says otherwise: `fusebench/history.sqlite` in the user's
-/// data folder, which is `$XDG_DATA_HOME` on Linux. `None` for a user without a home.
-pub fn default_path() -> Option<PathBuf> {
-    let base = etcetera::base_strategy::choose_native_strategy().ok()?;
-    Some(base.data_dir().join("fusebench").join("history.sqlite"))
 }
 
 impl History {

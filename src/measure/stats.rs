@@ -65,15 +65,38 @@ pub fn interval(samples: &[f64], resamples: u32, seed: u32) -> Interval {
     let sorted = sorted(samples);
     let medians = resampled_medians(&sorted, resamples, seed);
     let rho = rank_autocorrelation(samples).clamp(0.0, MAX_AUTOCORRELATION);
-    let stretch = ((1.0 + rho) / (1.0 - rho)).sqrt();
+    let stretch = stretch(rho);
     let median = quantile_sorted(&sorted, 0.5);
     let tail = 0.5 * (1.0 - CONFIDENCE);
     let end = |p| median + stretch * (quantile_sorted(&medians, p) - median);
     Interval { median, low: end(tail), high: end(1.0 - tail), rank_autocorrelation: rho }
 }
 
+/// How much wider an interval is when neighbours have this rank autocorrelation.
+fn stretch(rho: f64) -> f64 {
+    ((1.0 + rho) / (1.0 - rho)).sqrt()
+}
+
+/// Logarithm of the median of each bootstrap resample over that of the samples, in the order
+/// drawn, stretched as [`interval`] is. `samples` are above zero, in the order they were taken,
+/// and at least one.
+pub fn log_median_errors(samples: &[f64], resamples: u32, seed: u32) -> Vec<f64> {
+    let sorted = sorted(samples);
+    let stretch = stretch(rank_autocorrelation(samples).clamp(0.0, MAX_AUTOCORRELATION));
+    let median = quantile_sorted(&sorted, 0.5);
+    let drawn = drawn_medians(&sorted, resamples, seed);
+    drawn.into_iter().map(|drawn| stretch * (drawn / median).ln()).collect()
+}
+
 /// Medians of `resamples` draws with replacement, ascending.
 fn resampled_medians(sorted: &[f64], resamples: u32, seed: u32) -> Vec<f64> {
+    let mut medians = drawn_medians(sorted, resamples, seed);
+    medians.sort_by(f64::total_cmp);
+    medians
+}
+
+/// Medians of `resamples` draws with replacement, in the order drawn.
+fn drawn_medians(sorted: &[f64], resamples: u32, seed: u32) -> Vec<f64> {
     let n = sorted.len();
     let mut drawn = vec![0_usize; n];
     let mut medians = Vec::with_capacity(resamples as usize);
@@ -90,7 +113,6 @@ fn resampled_medians(sorted: &[f64], resamples: u32, seed: u32) -> Vec<f64> {
             _ => upper,
         });
     }
-    medians.sort_by(f64::total_cmp);
     medians
 }
 
