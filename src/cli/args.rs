@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{devices, dump, list, run, tune, worker};
+use super::{compare, devices, dump, list, run, tune, worker};
 use crate::inputs::Distribution;
 use crate::kernel::Preset;
 
@@ -68,6 +68,11 @@ enum Command {
     Dump(DumpArgs),
     /// Find the fastest strategy and constants for this device; later runs use them.
     Tune(tune::TuneArgs),
+    /// Compare two result files: what is slower, faster, or has another error.
+    Compare(compare::CompareArgs),
+    /// Keep results over time and find when a cell became slower.
+    #[cfg(feature = "history")]
+    History(super::history::HistoryArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -274,6 +279,9 @@ pub fn main() -> Exit {
         Command::Check(args) => run::check(&args, &cli.global),
         Command::Dump(args) => dump::dump(&args, &cli.global),
         Command::Tune(args) => tune::tune(&args, &cli.global),
+        Command::Compare(args) => compare::compare(&args),
+        #[cfg(feature = "history")]
+        Command::History(args) => super::history::history(&args),
         Command::Worker => return worker::serve(),
     };
     match outcome {

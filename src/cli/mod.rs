@@ -3,12 +3,16 @@
 mod args;
 mod arguments;
 mod budget;
+mod compare;
 mod crew;
 mod data_folder;
 mod devices;
 mod dump;
 mod dump_files;
 mod exit;
+mod fail_on;
+#[cfg(feature = "history")]
+mod history;
 mod interrupt;
 mod list;
 mod mutants;

@@ -67,9 +67,14 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether a series is long enough to be looked at.
+    pub fn is_enough(values: &[f64]) -> bool {
+        values.len() >= MIN_POINTS
+    }
+
     /// Looks at one series; series are independent of each other up to [`keep_discoveries`].
     pub fn of(values: &[f64], seed: u32) -> Found {
-        if values.len() < MIN_POINTS {
+        if !Found::is_enough(values) {
             return Found { tested: false, p: 1.0, points: Vec::new() };
         }
         let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();

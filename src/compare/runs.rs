@@ -152,9 +152,10 @@ fn compare(
         let (verdict, reason) = sessions::verdict(&ratio, noise.floor);
         (cell.ratio, cell.noise) = (Some(ratio), Some(noise));
         if unlike.device.is_empty() {
-            let reason = if unlike.env.is_empty() { reason } else { Reason::Environment };
             let coarse = [base, head].iter().any(|side| is_coarse(side, noise.floor));
-            (cell.verdict, cell.reason) = if coarse {
+            (cell.verdict, cell.reason) = if !unlike.env.is_empty() {
+                judged(Verdict::Unclear, Reason::Environment)
+            } else if coarse {
                 judged(Verdict::Unclear, Reason::TimerQuantised)
             } else {
                 judged(verdict, reason)
@@ -251,7 +252,7 @@ mod tests {
         assert!((cell(&cells, &slower).ratio.unwrap().ratio - 1.5).abs() < 1e-9);
         head.environment.device.driver_info = "other".to_string();
         let cells = compared(&base, &head);
-        assert_eq!(cell(&cells, &slower).verdict, Some(Verdict::Slower));
+        assert_eq!(cell(&cells, &slower).verdict, Some(Verdict::Unclear));
         assert_eq!(cell(&cells, &slower).reason, Some(Reason::Environment));
         head.environment.device.name = "other".to_string();
         let cells = compared(&base, &head);

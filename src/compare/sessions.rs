@@ -150,7 +150,7 @@ mod tests {
             (1.3, Verdict::Slower),
             (1.0 / 1.3, Verdict::Faster),
             (1.0, Verdict::Same),
-            (1.07, Verdict::Unclear),
+            (1.05, Verdict::Unclear),
         ] {
             let (base, head) = (samples(1e-3, 3), samples(1e-3 * factor, 4));
             let there = ratio(&base, &head, noise, 1);

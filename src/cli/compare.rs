@@ -1,0 +1,163 @@
+//! `fusebench compare`: two finished runs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::args::Format;
+use super::exit::{Exit, Failure};
+use super::fail_on::FailOn;
+use super::output::{self, COLOUR, print, width};
+use crate::compare::runs::{AccuracyFound, ComparedCell, compare_runs, have_common_cells};
+use crate::compare::sessions::SessionNoise;
+use crate::compare::{Reason, Verdict};
+use crate::record::{Difference, Run, Unlike, read};
+use crate::report::sessions::{self, Sessions};
+
+/// Weaker than `ab`, because the runs were not interleaved: what differs between two sessions on
+/// the same device does not show in the samples of either. It is learnt from the history where
+/// that holds 8 runs of a cell on the same fingerprint, and assumed otherwise (`single-run`).
+/// Exit codes: 0 fine, 1 WRONG or SLOWER, 2 usage or unlike fingerprints, 4 no cell in common,
+/// 5 UNCLEAR with --fail-on unclear.
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Result file to compare with, finished or partial.
+    #[arg(value_name = "BASE", env = "FUSEBENCH_BASE")]
+    pub base: PathBuf,
+    /// Result file of what is new.
+    #[arg(value_name = "NEW", env = "FUSEBENCH_HEAD")]
+    pub head: PathBuf,
+    /// Print ratios of runs from unlike devices, without verdicts, or from unlike environments,
+    /// all UNCLEAR.
+    #[arg(long, env = "FUSEBENCH_ALLOW_UNLIKE")]
+    pub allow_unlike: bool,
+    /// What makes the exit code other than 0.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "wrong,slower",
+        env = "FUSEBENCH_FAIL_ON"
+    )]
+    pub fail_on: Vec<FailOn>,
+    /// History that tells the noise between runs. Default: history.sqlite in the user's data
+    /// folder, where there is one.
+    #[cfg(feature = "history")]
+    #[arg(long, value_name = "FILE", env = "FUSEBENCH_STORE")]
+    pub store: Option<PathBuf>,
+    /// What to print on stdout.
+    #[arg(long, value_enum, default_value = "table", env = "FUSEBENCH_FORMAT")]
+    pub format: Format,
+}
+
+/// Compares two result files.
+pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
+    let base = read(&args.base).map_err(output::failure)?;
+    let head = read(&args.head).map_err(output::failure)?;
+    let unlike = Unlike::between(&base.environment, &head.environment);
+    if !args.allow_unlike && !unlike.is_like() {
+        return Err(Failure::usage(refusal(args, &unlike)));
+    }
+    let cells = compare_with_history(args, &base, &head, &unlike)?;
+    let wrong = cells.iter().any(|cell| cell.verdict == Some(Verdict::Wrong));
+    if !have_common_cells(&cells) && !wrong {
+        return Err(Failure::nothing(nothing_in_common(args, &base, &head)));
+    }
+    let found = Sessions { base: &base, head: &head, unlike: &unlike, cells: &cells };
+    let text = match args.format {
+        Format::Table => sessions::table(&found, COLOUR, width()),
+        Format::Markdown => sessions::markdown(&found),
+        Format::Json => sessions::json(&found),
+        Format::Csv => sessions::csv(&found),
+    };
+    print(&format!("{}\n", text.trim_end_matches('\n')));
+    Ok(exit(&cells, &args.fail_on))
+}
+
+#[cfg(feature = "history")]
+fn compare_with_history(
+    args: &CompareArgs,
+    base: &Run,
+    head: &Run,
+    unlike: &Unlike,
+) -> Result<Vec<ComparedCell>, Failure> {
+    use super::history::{failure, reading, store_path};
+    use crate::compare::sessions::MOST_RUNS;
+    use crate::history::History;
+
+    let path = store_path(args.store.as_deref()).ok();
+    // A history that is named must be there; without a name there may be none yet.
+    let store = match path {
+        Some(path) if args.store.is_some() || path.exists() => {
+            Some(History::open(&path).map_err(failure)?)
+        }
+        _ => None,
+    };
+    let fingerprint = &base.environment.fingerprint;
+    let mut trouble = Ok(());
+    let cells = compare_runs(base, head, unlike, |id, checks| {
+        let medians = store.as_ref().map_or(Ok(Vec::new()), |store| {
+            store.latest_medians(id, checks, fingerprint, MOST_RUNS)
+        });
+        SessionNoise::of(&reading(medians, &mut trouble))
+    });
+    trouble.map(|()| cells).map_err(failure)
+}
+
+#[cfg(not(feature = "history"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with a history, which may not be readable")]
+fn compare_with_history(
+    _: &CompareArgs,
+    base: &Run,
+    head: &Run,
+    unlike: &Unlike,
+) -> Result<Vec<ComparedCell>, Failure> {
+    Ok(compare_runs(base, head, unlike, |_, _| SessionNoise::of(&[])))
+}
+
+fn refusal(args: &CompareArgs, unlike: &Unlike) -> String {
+    let names = format!("{} and {}", args.base.display(), args.head.display());
+    let (what, next) = if unlike.device.is_empty() {
+        ("environments", "--allow-unlike prints the ratios all the same, every verdict UNCLEAR")
+    } else {
+        ("devices", "--allow-unlike prints the ratios all the same, without verdicts")
+    };
+    let fields: Vec<String> =
+        unlike.device.iter().chain(&unlike.env).map(|one| format!("  {}\n", told(one))).collect();
+    format!("{names} come from unlike {what}\n{}{next}", fields.concat())
+}
+
+fn told(one: &Difference) -> String {
+    let value = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
+    let text = format!("{}: {} → {}", one.field, value(&one.base), value(&one.head));
+    crate::report::layout::clean(&text)
+}
+
+fn nothing_in_common(args: &CompareArgs, base: &Run, head: &Run) -> String {
+    let first = |run: &Run, path: &Path| match run.rows.first() {
+        None => format!("{} has no rows", path.display()),
+        Some(row) => format!("{} has {} rows, such as {}", path.display(), run.rows.len(), row.id),
+    };
+    format!(
+        "the two runs have no cell in common\n{}; {}\nrun both with the same FILTER and --preset",
+        first(base, &args.base),
+        first(head, &args.head)
+    )
+}
+
+/// The gravest of what applies; between unlike environments nothing is proven.
+fn exit(cells: &[ComparedCell], fail_on: &[FailOn]) -> Exit {
+    let any = |verdict| cells.iter().any(|cell| cell.verdict == Some(verdict));
+    let changed = cells.iter().any(|cell| matches!(cell.accuracy, AccuracyFound::Changed(_)));
+    let proven = !cells.iter().any(|cell| cell.reason == Some(Reason::Environment));
+    let applies = [
+        (any(Verdict::Wrong), FailOn::Wrong, Exit::Finding),
+        (any(Verdict::Slower) && proven, FailOn::Slower, Exit::Finding),
+        (changed, FailOn::AccuracyChange, Exit::Finding),
+        (any(Verdict::Unclear), FailOn::Unclear, Exit::Inconclusive),
+    ];
+    let exits =
+        applies.into_iter().filter(|(found, what, _)| *found && FailOn::asks(fail_on, *what));
+    Exit::gravest(exits.map(|(_, _, exit)| exit))
+}
