@@ -117,7 +117,10 @@ fn help(arguments: &[&str]) -> String {
 
 fn help_block() -> String {
     let mut block = String::new();
-    let commands = [&["--help"][..], &["run", "--help"], &["check", "--help"], &["dump", "--help"]];
+    let mut commands =
+        vec![&["--help"][..], &["run", "--help"], &["check", "--help"], &["dump", "--help"]];
+    commands.push(&["compare", "--help"]);
+    commands.push(&["history", "changes", "--help"]);
     for arguments in commands {
         let text = help(arguments);
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

@@ -2,12 +2,15 @@
 
 #![cfg(feature = "history")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use common::{has_adapter, ran};
 use fusebench::record::{Row, Run, Status, fingerprint, read, to_json};
 use fusebench::rng;
 use rusqlite::Connection;
@@ -106,7 +109,7 @@ fn a_newcomer_is_told_what_to_do_next() {
     assert!(text.contains("there is no history") && text.contains("history add"), "{text}");
     let file = place.write("a.json", &place.run(0, |_| ()));
     let text = place.prints(&["history", "add", &file], 0);
-    assert!(text.contains("a.json: added") && text.contains(": 1 runs, "), "{text}");
+    assert!(text.contains("a.json: added") && text.contains(": 1 run, "), "{text}");
     let text = place.prints(&["history", "add", &file, &file], 0);
     assert_eq!(text.matches("known already").count(), 2, "{text}");
     let text = place.prints(&["history", "show", "no_such_kernel"], 4);
@@ -244,7 +247,7 @@ fn comparing_tells_slower_wrong_and_changed_accuracy_by_exit_code() {
     let text = place.prints(&["compare", &base, &same], 0);
     assert!(text.contains("not interleaved") && text.contains("single-run"), "{text}");
     let text = place.prints(&["compare", &base, &slow], 1);
-    assert!(text.contains("1 SLOWER") && text.contains("+60.0 %"), "{text}");
+    assert!(text.contains("1 SLOWER, 5 SAME") && text.contains("+60.0 %"), "{text}");
     place.prints(&["compare", &base, &slow, "--fail-on", "none"], 0);
     place.prints(&["compare", &slow, &base], 0);
     let text = place.prints(&["compare", &base, &wrong, "--format", "markdown"], 1);
@@ -321,4 +324,31 @@ fn eight_runs_in_the_history_replace_the_assumed_noise() {
     assert!(row["floor"].as_f64().expect("a floor") < 0.1);
     place.prints(&["history", "prune", "--keep", "7"], 0);
     assert_eq!(compared()["single_run"], true);
+}
+
+#[test]
+fn only_what_is_slower_again_stays_slower() {
+    let test = "only_what_is_slower_again_stays_slower";
+    if !has_adapter(test) {
+        return;
+    }
+    let place = Place::new();
+    let measured = place.path("measured.json");
+    let path = measured.to_str().expect("UTF-8");
+    let filter = "^layer_norm/thread/f32/r7d31$";
+    place.prints(&["run", filter, "--preset", "smoke", "--quick", "-o", path], 0);
+    let scaled = |name: &str, factor| {
+        let mut run = read(&measured).expect("a result file");
+        run.rows[0].time_trusted = None;
+        scale(&mut run.rows[0], factor);
+        place.write(name, &run)
+    };
+    // Ten times as slow whenever it is measured, and ten times as slow in one file only.
+    let (fast, slow) = (scaled("fast.json", 0.1), scaled("slow.json", 10.0));
+    let text = place.prints(&["compare", &fast, path, "--confirm"], 1);
+    assert!(text.contains("1 SLOWER") && text.contains("slower again"), "{text}");
+    place.prints(&["compare", path, &slow], 1);
+    let text = place.prints(&["compare", path, &slow, "--confirm"], 0);
+    assert!(text.contains("1 UNCLEAR") && text.contains("not again"), "{text}");
+    ran(test);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::Format;
+use super::confirm;
 use super::exit::{Exit, Failure};
 use super::fail_on::FailOn;
 use super::output::{self, COLOUR, print, width};
@@ -41,6 +42,10 @@ pub struct CompareArgs {
         env = "FUSEBENCH_FAIL_ON"
     )]
     pub fail_on: Vec<FailOn>,
+    /// Measure again what is SLOWER, on this machine and with this build, which must be those of
+    /// NEW; exits 1 for what is SLOWER again.
+    #[arg(long, env = "FUSEBENCH_CONFIRM")]
+    pub confirm: bool,
     /// History that tells the noise between runs. Default: history.sqlite in the user's data
     /// folder, where there is one.
     #[cfg(feature = "history")]
@@ -59,7 +64,10 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     if !args.allow_unlike && !unlike.is_like() {
         return Err(Failure::usage(refusal(args, &unlike)));
     }
-    let cells = compare_with_history(args, &base, &head, &unlike)?;
+    let mut cells = compare_with_history(args, &base, &head, &unlike)?;
+    if args.confirm {
+        confirm::confirm(&mut cells, &base, &head)?;
+    }
     let wrong = cells.iter().any(|cell| cell.verdict == Some(Verdict::Wrong));
     if !have_common_cells(&cells) && !wrong {
         return Err(Failure::nothing(nothing_in_common(args, &base, &head)));
@@ -86,14 +94,9 @@ fn compare_with_history(
     use crate::compare::sessions::MOST_RUNS;
     use crate::history::History;
 
-    let path = store_path(args.store.as_deref()).ok();
-    // A history that is named must be there; without a name there may be none yet.
-    let store = match path {
-        Some(path) if args.store.is_some() || path.exists() => {
-            Some(History::open(&path).map_err(failure)?)
-        }
-        _ => None,
-    };
+    // There may be none yet; the table then says single-run.
+    let path = store_path(args.store.as_deref()).ok().filter(|path| path.exists());
+    let store = path.map(|path| History::open(&path)).transpose().map_err(failure)?;
     let fingerprint = &base.environment.fingerprint;
     let mut trouble = Ok(());
     let cells = compare_runs(base, head, unlike, |id, checks| {
@@ -128,7 +131,8 @@ fn refusal(args: &CompareArgs, unlike: &Unlike) -> String {
     format!("{names} come from unlike {what}\n{}{next}", fields.concat())
 }
 
-fn told(one: &Difference) -> String {
+/// A differing field in words.
+pub fn told(one: &Difference) -> String {
     let value = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
     let text = format!("{}: {} → {}", one.field, value(&one.base), value(&one.head));
     crate::report::layout::clean(&text)

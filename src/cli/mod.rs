@@ -4,6 +4,7 @@ mod args;
 mod arguments;
 mod budget;
 mod compare;
+mod confirm;
 mod crew;
 mod data_folder;
 mod devices;

@@ -71,6 +71,9 @@ pub struct Ratio {
     /// 95 % interval for a difference that lasts beyond the two runs.
     pub low: f64,
     pub high: f64,
+    /// The same for these two runs alone.
+    pub runs_low: f64,
+    pub runs_high: f64,
 }
 
 /// The ratio of two medians. Its interval has two parts, added as variances: what a bootstrap over
@@ -85,19 +88,26 @@ pub fn ratio(base: &[f64], head: &[f64], noise: SessionNoise, seed: u32) -> Rati
     let differences: Vec<f64> = errors.map(|(head, base)| head - base).collect();
     let differences = sorted(&differences);
     let session = Z_INTERVAL * 2.0_f64.sqrt() * noise.sd;
-    let half = |p| quantile_sorted(&differences, p).hypot(session);
-    let (low, high) = (centre - half(0.025), centre + half(0.975));
-    Ratio { ratio: centre.exp(), low: low.exp(), high: high.exp() }
+    let (below, above) =
+        (quantile_sorted(&differences, 0.025), quantile_sorted(&differences, 0.975));
+    Ratio {
+        ratio: centre.exp(),
+        low: (centre - below.hypot(session)).exp(),
+        high: (centre + above.hypot(session)).exp(),
+        runs_low: (centre + below).exp(),
+        runs_high: (centre + above).exp(),
+    }
 }
 
-/// SLOWER or FASTER where the whole interval is beyond the floor, SAME where it is within.
+/// SLOWER or FASTER where the whole interval is beyond the floor. SAME where these two runs differ
+/// by less than the floor, which is what two sessions may differ by on their own.
 pub fn verdict(ratio: &Ratio, floor: f64) -> (Verdict, Reason) {
     let (below, above) = (1.0 / (1.0 + floor), 1.0 + floor);
     if ratio.low > above {
         (Verdict::Slower, Reason::Evidence)
     } else if ratio.high < below {
         (Verdict::Faster, Reason::Evidence)
-    } else if ratio.low >= below && ratio.high <= above {
+    } else if ratio.runs_low >= below && ratio.runs_high <= above {
         (Verdict::Same, Reason::Equivalent)
     } else {
         (Verdict::Unclear, Reason::Straddles)
@@ -150,7 +160,7 @@ mod tests {
             (1.3, Verdict::Slower),
             (1.0 / 1.3, Verdict::Faster),
             (1.0, Verdict::Same),
-            (1.05, Verdict::Unclear),
+            (1.08, Verdict::Unclear),
         ] {
             let (base, head) = (samples(1e-3, 3), samples(1e-3 * factor, 4));
             let there = ratio(&base, &head, noise, 1);

@@ -26,7 +26,7 @@ const INDENT: usize = 9;
 const WORD_LINES: usize = 3;
 const MIN_WIDTH: usize = 40;
 const NOT_INTERLEAVED: &str = "the runs were not interleaved: intervals hold what two sessions \
-    differ by on their own; `fusebench ab` interleaves two builds and tells smaller changes";
+    differ by on their own, and SAME means within the floor; `fusebench ab` interleaves two builds and tells smaller changes";
 
 const COLUMNS: [Column; 7] = [
     Column::left("verdict"),
@@ -79,6 +79,13 @@ impl Sessions<'_> {
                 "* single-run: the history holds fewer than {MIN_RUNS} runs of {} on this \
                  fingerprint, so their noise is assumed; add runs with `fusebench history add`",
                 count(single, "cell")
+            ));
+        }
+        let doubtful = |cell: &&ComparedCell| cell.reason == Some(Reason::Straddles);
+        if let Some(first) = self.cells.iter().find(doubtful) {
+            remarks.push(format!(
+                "UNCLEAR: neither a change beyond the floor nor the lack of one is shown; next: {}",
+                next_step(first)
             ));
         }
         let skipped =
@@ -205,7 +212,7 @@ pub fn change(ratio: f64) -> String {
     format!("{percent:+.1} %")
 }
 
-fn interval(ratio: &Ratio) -> String {
+pub fn interval(ratio: &Ratio) -> String {
     format!("[{:+.1}, {:+.1}]", 100.0 * (ratio.low - 1.0), 100.0 * (ratio.high - 1.0))
 }
 
@@ -234,11 +241,8 @@ fn words(cell: &ComparedCell) -> Vec<String> {
 fn sentence(cell: &ComparedCell, reason: Reason) -> Option<String> {
     let why = cell.why.as_deref().map(clean).unwrap_or_default();
     let text = match reason {
-        Reason::Straddles => format!(
-            "straddles: neither a change beyond the floor nor the lack of one is shown; next: \
-             fusebench ab --base BASE --head HEAD '^{}$'",
-            cell.id
-        ),
+        Reason::Unconfirmed => format!("slower before, and not again: {why}"),
+        Reason::Confirmed => format!("slower again: {why}"),
         Reason::Failed => {
             format!("{}: {why}", if cell.head_s.is_some() { "failed" } else { "new" })
         }
@@ -250,6 +254,11 @@ fn sentence(cell: &ComparedCell, reason: Reason) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// What settles a cell that two finished runs leave open.
+fn next_step(cell: &ComparedCell) -> String {
+    format!("fusebench ab --base BASE --head HEAD '^{}$'", cell.id)
 }
 
 /// A table for an issue or a pull request.
@@ -313,9 +322,12 @@ fn json_row(cell: &ComparedCell) -> Value {
     cell.verdict.into_iter().for_each(|verdict| put("verdict", json!(verdict.name())));
     cell.reason.into_iter().for_each(|reason| put("reason", json!(reason.name())));
     cell.why.iter().for_each(|why| put("why", json!(why)));
+    if cell.verdict == Some(Verdict::Unclear) {
+        put("next", json!(next_step(cell)));
+    }
     cell.base_s.into_iter().for_each(|seconds| put("base_median_s", json!(seconds)));
     cell.head_s.into_iter().for_each(|seconds| put("new_median_s", json!(seconds)));
-    if let Some(Ratio { ratio, low, high }) = cell.ratio {
+    if let Some(Ratio { ratio, low, high, .. }) = cell.ratio {
         for (name, value) in [("ratio", ratio), ("low", low), ("high", high)] {
             finite(value).into_iter().for_each(|value| put(name, json!(value)));
         }

@@ -123,7 +123,9 @@ fn report(
 /// `PATH: 12 runs, 143 series`
 fn told(history: &History) -> Result<String, Failure> {
     let (runs, series) = (history.runs().map_err(failure)?, history.series().map_err(failure)?);
-    Ok(format!("{}: {} runs, {} series", history.path().display(), runs.len(), series.len()))
+    let plural = if runs.len() == 1 { "" } else { "s" };
+    let (path, runs, series) = (history.path().display(), runs.len(), series.len());
+    Ok(format!("{path}: {runs} run{plural}, {series} series"))
 }
 
 /// Drops old runs.

@@ -19,7 +19,7 @@ pub struct ShowArgs {
     #[command(flatten)]
     series: SeriesArgs,
     /// Only this many of the latest runs of each series.
-    #[arg(long, value_name = "N", default_value_t = 30, env = "FUSEBENCH_LAST")]
+    #[arg(long, value_name = "N", default_value_t = 24, env = "FUSEBENCH_LAST")]
     last: usize,
     /// With JSON, the samples of every run, in seconds.
     #[arg(long, env = "FUSEBENCH_SAMPLES")]
