@@ -2,7 +2,7 @@
 // y = m2^T (m1 . W + V) + m1 . U + c with W[d1, d2, outputs], V[d2, outputs], U[d1, outputs] or,
 // in the vector form, y = m2 * (m1 . W + V) + m1 . U + c with W and U[d1, d2], V[d2], outputs = d2.
 // m1[batch, d1], m2[batch, d2], c[outputs] -> y[batch, outputs].
-// Bits 0 and 1 of present[batch]: m1, m2. What is absent is never read and counts as zeros.
+// Bits 0 and 1 of present[batch]: m1, m2. What is absent counts as zeros, whatever its buffer holds.
 // Each invocation computes four samples by four outputs `across` apart, so that neighbours read
 // neighbouring weights whatever the number of outputs; SHARES of them may split the outer sum.
 
@@ -47,14 +47,13 @@ fn u_quad(p: Block, row: u32) -> vec4<f32> {
 // Samples beyond the batch load the last one and are not stored.
 fn sample(row: u32) -> u32 { return min(row, params.batch - 1u); }
 
+// Selected, not branched over: 32 inlined branches a turn take some compilers minutes.
 fn m1_of(row: u32, mask: u32, i: u32) -> f32 {
-    if ((mask & 1u) == 0u) { return 0.0; }
-    return f32(m1[sample(row) * params.d1 + i]);
+    return select(0.0, f32(m1[sample(row) * params.d1 + i]), (mask & 1u) != 0u);
 }
 
 fn m2_of(row: u32, mask: u32, j: u32) -> f32 {
-    if ((mask & 2u) == 0u) { return 0.0; }
-    return f32(m2[sample(row) * params.d2 + j]);
+    return select(0.0, f32(m2[sample(row) * params.d2 + j]), (mask & 2u) != 0u);
 }
 
 // Presence of four samples; entry i of m1 and entry j of m2 in them.

@@ -25,8 +25,8 @@ const VARIANTS: &[Variant] = &[
 const SHARES: usize = 16;
 
 const MUTANTS: &[Mutant] = &[
-    Mutant::new("first modality taken as present", "if ((mask & 1u) == 0u) { return 0.0; }", ""),
-    Mutant::new("second modality taken as present", "if ((mask & 2u) == 0u) { return 0.0; }", ""),
+    Mutant::new("first modality taken as present", "(mask & 1u) != 0u", "true"),
+    Mutant::new("second modality taken as present", "(mask & 2u) != 0u", "true"),
     Mutant::new("presence bits swapped", "(mask & 1u)", "(mask >> 1u)"),
     Mutant::new("last entry of m1 dropped", "i < params.d1", "i + 1u < params.d1"),
     Mutant::new("last entry of m2 dropped", "j < params.d2", "j + 1u < params.d2"),
