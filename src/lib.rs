@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod inputs;
 pub mod kernel;
 pub mod kernels;
+pub mod launch;
 pub mod measure;
 pub mod npy;
 pub mod params;

@@ -112,7 +112,7 @@ impl Kernel for TopK {
                 Buffer::new("indices", Elem::U32, r, k),
             ],
             scratch: Vec::new(),
-            dispatches: vec![Dispatch { entry: variant.name, grid, constants: Vec::new() }],
+            dispatches: vec![Dispatch::new(variant.name, grid)],
         }
     }
 
