@@ -197,6 +197,11 @@ impl Dtype {
         if self == Dtype::F16Acc { Elem::F16 } else { Elem::F32 }
     }
 
+    /// Whose peak bounds the arithmetic of a kernel that adds products in [`Dtype::sum`].
+    pub fn arithmetic(self) -> Dtype {
+        if self == Dtype::F16Acc { Dtype::F16Acc } else { Dtype::F32 }
+    }
+
     /// How a floating-point tensor of this precision is stored; see [`Variant::storage`] for the
     /// compressed ones.
     pub fn storage(self) -> Elem {

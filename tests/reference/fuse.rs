@@ -1,7 +1,7 @@
 //! Fusions with the absent modalities zeroed first, as linear algebra on whole arrays.
 
 use fusebench::inputs::Inputs;
-use fusebench::kernel::Problem;
+use fusebench::kernel::{Dtype, Problem};
 use ndarray::{
     Array1, Array2, Array3, ArrayD, ArrayView1, ArrayView2, Axis, Ix1, Ix2, Ix3, Zip, concatenate,
     s, stack,

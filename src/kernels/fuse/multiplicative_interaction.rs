@@ -41,7 +41,7 @@ const SHARES: usize = 16;
 const MUTANTS: &[Mutant] = &[
     Mutant::new("first modality taken as present", "(masks & vec4<u32>(1u))", "vec4<u32>(1u)"),
     Mutant::new("second modality taken as present", "(masks & vec4<u32>(2u))", "vec4<u32>(2u)"),
-    Mutant::new("presence bits swapped", "(masks & vec4<u32>(1u))", { "(masks & vec4<u32>(2u))" }),
+    Mutant::new("presence bits swapped", "(masks & vec4<u32>(1u))", "(masks & vec4<u32>(2u))"),
     Mutant::new("block of W as wide as the first", "min(params.block, params.outputs - start)", {
         "params.block"
     }),

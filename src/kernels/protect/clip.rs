@@ -10,6 +10,7 @@ use std::ops::Range;
 
 /// The norm that no clipped sample exceeds.
 pub const C: f32 = 1.0;
+const _: () = assert!(C > 0.0, "a norm of zero or less would clip everything away");
 
 /// Partial sums that are added before they join the total.
 const BLOCK: usize = 32;

@@ -17,6 +17,7 @@ struct DpSum;
 
 /// σ·C for the noise multiplier 1.5 of the published accountant example.
 const SCALE: f32 = 1.5 * clip::C;
+const _: () = assert!(SCALE > 0.0, "a sum without noise is not private");
 /// Columns of one workgroup and slices of the batch in `add_group`.
 const COLUMNS: usize = 32;
 const SLICES: usize = 8;
