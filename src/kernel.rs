@@ -3,13 +3,12 @@
 //! A kernel never types its own name: family, name and WGSL text come from its path, through the
 //! generated list in [`crate::kernels::ALL`].
 
-use std::fmt;
-
 use ndarray::Array2;
 
 use crate::accuracy::Tracked;
 pub use crate::elem::Elem;
 use crate::inputs::{Distribution, Generator, Inputs};
+pub use crate::launch::{Buffer, Dispatch, Launch, Slice, Window, cut, refuses_uncut, spill};
 use crate::reference::Rows;
 pub use crate::shape::{Preset, Shape};
 
@@ -162,15 +161,9 @@ pub enum Need {
     ShaderF16,
     /// Subgroup built-in functions.
     Subgroup,
-}
-
-impl fmt::Display for Need {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Need::ShaderF16 => "shader-f16",
-            Need::Subgroup => "subgroup",
-        })
-    }
+    /// Products of square matrices of this side that a subgroup holds together; their types are
+    /// those of the precision.
+    CooperativeMatrix(u32),
 }
 
 /// Device classes a strategy was designed for.
@@ -208,6 +201,16 @@ impl Dtype {
 
     pub fn parse(name: &str) -> Option<Self> {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// In what sums of products are kept.
+    pub fn sum(self) -> Elem {
+        if self == Dtype::F16Acc { Elem::F16 } else { Elem::F32 }
+    }
+
+    /// Whose peak bounds the arithmetic of a kernel that adds products in [`Dtype::sum`].
+    pub fn arithmetic(self) -> Dtype {
+        if self == Dtype::F16Acc { Dtype::F16Acc } else { Dtype::F32 }
     }
 
     /// How a floating-point tensor of this precision is stored; see [`Variant::storage`] for the
@@ -261,78 +264,6 @@ impl Problem<'_> {
     }
 }
 
-/// Buffers and dispatches of one run. Bindings are numbered: 0 is Params, then the inputs, the
-/// outputs and the scratch buffers, each in order.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    pub outputs: Vec<Buffer>,
-    /// Written and read inside one run, never seen by the reference.
-    pub scratch: Vec<Buffer>,
-    pub dispatches: Vec<Dispatch>,
-}
-
-impl Launch {
-    /// One output, no scratch, one dispatch of the entry point `main`.
-    pub fn single(output: Buffer, grid: [u32; 3]) -> Self {
-        let dispatch = Dispatch { entry: "main", grid, constants: Vec::new() };
-        Launch { outputs: vec![output], scratch: Vec::new(), dispatches: vec![dispatch] }
-    }
-
-    /// The same with an override constant set by the shape.
-    pub fn with_constant(mut self, name: &'static str, value: f64) -> Self {
-        for dispatch in &mut self.dispatches {
-            dispatch.constants.push((name, value));
-        }
-        self
-    }
-}
-
-/// A device buffer the kernel writes: `rows × cols` elements, row-major.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    pub name: &'static str,
-    pub elem: Elem,
-    pub rows: usize,
-    pub cols: usize,
-}
-
-impl Buffer {
-    pub fn new(name: &'static str, elem: Elem, rows: usize, cols: usize) -> Self {
-        Buffer { name, elem, rows, cols }
-    }
-
-    pub fn len(&self) -> usize {
-        self.rows * self.cols
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.elem.bytes_of(self.len())
-    }
-}
-
-/// One `dispatch_workgroups` of an entry point.
-#[derive(Clone, Debug)]
-pub struct Dispatch {
-    pub entry: &'static str,
-    pub grid: [u32; 3],
-    /// Override constants set by the shape, on top of the variant's.
-    pub constants: Vec<(&'static str, f64)>,
-}
-
-/// Most workgroups WebGPU guarantees in one grid dimension.
-const MAX_GRID: usize = 65_535;
-
-/// A grid of `workgroups` along x that spills into y; the shader numbers them
-/// `wid.x + wid.y * num_workgroups.x`.
-pub fn spill(workgroups: usize) -> [u32; 3] {
-    let y = workgroups.div_ceil(MAX_GRID).max(1);
-    [workgroups.div_ceil(y) as u32, y as u32, 1]
-}
-
 /// Operation counts of one run: fused multiply-add = 2, every other arithmetic operation = 1,
 /// comparisons and index arithmetic = 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -359,20 +290,5 @@ impl Work {
     pub fn new(flops: usize, bytes: usize) -> Self {
         let (arithmetic, ceiling) = (Dtype::F32, Ceiling::Device);
         Work { flops: flops as f64, bytes: bytes as f64, arithmetic, ceiling }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grid_over_the_limit_spills_without_losing_a_workgroup() {
-        assert_eq!(spill(0), [0, 1, 1]);
-        assert_eq!(spill(65_535), [65_535, 1, 1]);
-        for n in [65_536_usize, 65_537, 131_071, 1_000_003] {
-            let [x, y, _] = spill(n);
-            assert!(x <= 65_535 && (x as usize) * (y as usize) >= n, "{n}: {x}×{y}");
-        }
     }
 }

@@ -11,6 +11,7 @@ pub mod history;
 pub mod inputs;
 pub mod kernel;
 pub mod kernels;
+pub mod launch;
 pub mod measure;
 pub mod npy;
 pub mod params;

@@ -40,6 +40,20 @@ impl Params {
         self
     }
 
+    /// The same with some sizes replaced.
+    ///
+    /// # Panics
+    /// When there is no such word: a bug in the kernel's file.
+    pub fn with(&self, words: &[(&'static str, usize)]) -> Self {
+        let mut changed = self.clone();
+        for &(name, value) in words {
+            let index = self.names.iter().position(|known| *known == name);
+            let index = index.unwrap_or_else(|| panic!("no parameter {name}"));
+            changed.words[index] = u32::try_from(value).expect("sizes fit 32 bits");
+        }
+        changed
+    }
+
     pub fn names(&self) -> &[&'static str] {
         &self.names
     }
@@ -67,5 +81,8 @@ mod tests {
         let scalars: Vec<_> = params.scalars().collect();
         assert_eq!(scalars, [("rows", Scalar::Size(7)), ("eps", Scalar::Real(1e-5))]);
         assert_eq!(params.bytes()[..4], 7_u32.to_le_bytes());
+        let slice = params.with(&[("rows", 3)]);
+        assert_eq!(slice.scalars().next(), Some(("rows", Scalar::Size(3))));
+        assert_eq!(slice.names(), params.names());
     }
 }

@@ -23,7 +23,7 @@ fn smoke(kernel: &str) -> Vec<Cell> {
 fn outputs(session: &Session, cell: &Cell, wgsl: &str, data: Distribution) -> Vec<Vec<f64>> {
     let (gpu, launch) = (session.gpu(), cell.launch());
     let inputs = cell.inputs(data, common::SEED);
-    let source = shader::source(wgsl, cell.storage());
+    let source = shader::source(wgsl, &cell.dialect());
     let program = gpu
         .compile(&source, &launch, cell.variant, inputs.tensors.len(), Checks::Safe)
         .expect("the shader compiles");

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use fusebench::kernels::ALL;
+
 const LIST: &str = "src/kernels/mod.rs";
 const COMMAND: &str = "cargo test --test registry";
 
@@ -122,6 +124,34 @@ fn generate(modules: &[Source]) -> String {
     }
     out.push_str("];\n");
     out
+}
+
+/// Kernels that everything else leans on: the gates must see many kinds of faults in them.
+const SPINE: [&str; 10] = [
+    "layer_norm",
+    "rms_norm",
+    "softmax",
+    "linear",
+    "cross_attention",
+    "weighted_sum",
+    "gated_fusion",
+    "copy",
+    "read",
+    "fma",
+];
+
+#[test]
+fn every_kernel_lists_enough_faults_that_verification_must_catch() {
+    for entry in ALL {
+        let least = if SPINE.contains(&entry.name) { 8 } else { 3 };
+        let mutants = entry.kernel.spec().mutants;
+        let found = mutants.iter().filter(|mutant| mutant.equivalent.is_none()).count();
+        assert!(found >= least, "{}: {found} mutants, at least {least}", entry.path());
+        for mutant in mutants {
+            assert!(entry.wgsl.contains(mutant.text), "{} has no `{}`", entry.path(), mutant.text);
+        }
+    }
+    assert!(SPINE.iter().all(|name| ALL.iter().any(|entry| entry.name == *name)));
 }
 
 #[test]

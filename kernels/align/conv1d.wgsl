@@ -5,6 +5,7 @@
 //
 // A window of x and the taps of w are both contiguous, so this is a product of overlapping rows of
 // x with the rows of w; outside a sample x is zero. `depthwise` filters each channel: w[c, width].
+// Products are added in the type Sum, f16 at precision f16acc.
 
 struct Params {
     batch: u32, steps: u32, c: u32, targets: u32, outputs: u32, width: u32, stride: u32, pad: u32
@@ -26,55 +27,55 @@ fn window_start(j: u32) -> i32 {
 }
 
 // Elements 4q to 4q + 3 of a window and of the taps of an output channel: c % 4 = 0.
-fn window4(b: u32, j: u32, q: u32) -> vec4<f32> {
+fn window4(b: u32, j: u32, q: u32) -> Sum4 {
     let size = params.steps * params.c;
     let at = window_start(j) + i32(4u * q);
     let inside = at >= 0 && at < i32(size);
     let index = (b * size + u32(select(0, at, inside))) / 4u;
-    return select(vec4<f32>(), vec4<f32>(x4[index]), inside);
+    return select(Sum4(), Sum4(x4[index]), inside);
 }
 
-fn taps4(column: u32, q: u32) -> vec4<f32> {
+fn taps4(column: u32, q: u32) -> Sum4 {
     let quads = params.width * params.c / 4u;
     let index = min(column, params.outputs - 1u) * quads + min(q, quads - 1u);
-    return select(vec4<f32>(), vec4<f32>(w4[index]), q < quads);
+    return select(Sum4(), Sum4(w4[index]), q < quads);
 }
 
 // The same from scalars for any c.
-fn window_any(b: u32, j: u32, q: u32) -> vec4<f32> {
+fn window_any(b: u32, j: u32, q: u32) -> Sum4 {
     let size = params.steps * params.c;
-    var v = vec4<f32>();
+    var v = Sum4();
     for (var i = 4u * q; i < min(4u * q + 4u, params.width * params.c); i++) {
         let at = window_start(j) + i32(i);
-        if (at >= 0 && at < i32(size)) { v[i % 4u] = f32(x[b * size + u32(at)]); }
+        if (at >= 0 && at < i32(size)) { v[i % 4u] = Sum(x[b * size + u32(at)]); }
     }
     return v;
 }
 
-fn taps_any(column: u32, q: u32) -> vec4<f32> {
+fn taps_any(column: u32, q: u32) -> Sum4 {
     let k = params.width * params.c;
     let base = min(column, params.outputs - 1u) * k;
-    var v = vec4<f32>();
-    for (var i = 4u * q; i < min(4u * q + 4u, k); i++) { v[i % 4u] = f32(w[base + i]); }
+    var v = Sum4();
+    for (var i = 4u * q; i < min(4u * q + 4u, k); i++) { v[i % 4u] = Sum(w[base + i]); }
     return v;
 }
 
-fn windows(b: u32, j: u32, q: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(window4(b, j, q), window4(b, j + 1u, q), window4(b, j + 2u, q),
+fn windows(b: u32, j: u32, q: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(window4(b, j, q), window4(b, j + 1u, q), window4(b, j + 2u, q),
         window4(b, j + 3u, q));
 }
 
-fn taps(o: u32, q: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(taps4(o, q), taps4(o + WG, q), taps4(o + 2u * WG, q), taps4(o + 3u * WG, q));
+fn taps(o: u32, q: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(taps4(o, q), taps4(o + WG, q), taps4(o + 2u * WG, q), taps4(o + 3u * WG, q));
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
-fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+fn multiply_add(acc: Sum4, v: Sum4, t: mat4x4<Sum>) -> Sum4 {
     return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
 }
 
 // Adds the products of four windows with the taps of four output channels.
-fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, columns: mat4x4<f32>) {
+fn add_products(acc: ptr<function, mat4x4<Sum>>, rows: mat4x4<Sum>, columns: mat4x4<Sum>) {
     let t = transpose(columns);
     (*acc)[0] = multiply_add((*acc)[0], rows[0], t);
     (*acc)[1] = multiply_add((*acc)[1], rows[1], t);
@@ -82,15 +83,15 @@ fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, columns: mat
     (*acc)[3] = multiply_add((*acc)[3], rows[3], t);
 }
 
-fn write(b: u32, j: u32, column: u32, sum: f32) {
+fn write(b: u32, j: u32, column: u32, sum: Sum) {
     if (j < params.targets && column < params.outputs) {
         let at = (b * params.targets + j) * params.outputs + column;
-        y[at] = to_storage(sum + f32(bias[column]));
+        y[at] = to_storage(f32(sum) + f32(bias[column]));
     }
 }
 
 // Four steps `down` apart by four channels `apart`.
-fn write_block(b: u32, j: u32, down: u32, column: u32, apart: u32, acc: mat4x4<f32>) {
+fn write_block(b: u32, j: u32, down: u32, column: u32, apart: u32, acc: mat4x4<Sum>) {
     for (var i = 0u; i < 4u; i++) {
         write(b, j, column + i * apart, acc[0][i]);
         write(b, j + down, column + i * apart, acc[1][i]);
@@ -104,10 +105,10 @@ fn write_block(b: u32, j: u32, down: u32, column: u32, apart: u32, acc: mat4x4<f
 fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let j = wid.y * 8u;
     let column = wid.x * 8u * WG + lane;
-    var acc00: mat4x4<f32>;
-    var acc01: mat4x4<f32>;
-    var acc10: mat4x4<f32>;
-    var acc11: mat4x4<f32>;
+    var acc00: mat4x4<Sum>;
+    var acc01: mat4x4<Sum>;
+    var acc10: mat4x4<Sum>;
+    var acc11: mat4x4<Sum>;
     for (var q = 0u; q < params.width * params.c / 4u; q++) {
         let upper = windows(wid.z, j, q);
         let lower = windows(wid.z, j + 4u, q);
@@ -130,11 +131,11 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocatio
 {
     let j = wid.y * 4u;
     let column = wid.x * 4u * WG + lane;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var q = 0u; q < (params.width * params.c + 3u) / 4u; q++) {
-        let rows = mat4x4<f32>(window_any(wid.z, j, q), window_any(wid.z, j + 1u, q),
+        let rows = mat4x4<Sum>(window_any(wid.z, j, q), window_any(wid.z, j + 1u, q),
             window_any(wid.z, j + 2u, q), window_any(wid.z, j + 3u, q));
-        add_products(&acc, rows, mat4x4<f32>(taps_any(column, q), taps_any(column + WG, q),
+        add_products(&acc, rows, mat4x4<Sum>(taps_any(column, q), taps_any(column + WG, q),
             taps_any(column + 2u * WG, q), taps_any(column + 3u * WG, q)));
     }
     write_block(wid.z, j, 1u, column, WG, acc);
@@ -142,17 +143,17 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocatio
 
 // 64 steps by 64 channels by 16 along k, each invocation four by four, 16 apart. Rows are five vec4
 // apart instead of four: eight neighbouring columns are on different banks.
-var<workgroup> x_tile: array<vec4<f32>, 320>;
-var<workgroup> w_tile: array<vec4<f32>, 320>;
+var<workgroup> x_tile: array<Sum4, 320>;
+var<workgroup> w_tile: array<Sum4, 320>;
 
-fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
+fn add_tile(acc: ptr<function, mat4x4<Sum>>, lane: u32) {
     workgroupBarrier();
     for (var q = 0u; q < 4u; q++) {
         let r = lane / 16u * 5u + q;
         let c = lane % 16u * 5u + q;
         add_products(acc,
-            mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
-            mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+            mat4x4<Sum>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
+            mat4x4<Sum>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
     }
     workgroupBarrier();
 }
@@ -160,7 +161,7 @@ fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
 @compute @workgroup_size(256)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = lane / 4u * 5u + lane % 4u;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var first = 0u; first < params.width * params.c / 4u; first += 4u) {
         x_tile[at] = window4(wid.z, wid.y * 64u + lane / 4u, first + lane % 4u);
         w_tile[at] = taps4(wid.x * 64u + lane / 4u, first + lane % 4u);
@@ -172,7 +173,7 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
 @compute @workgroup_size(256)
 fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = lane / 4u * 5u + lane % 4u;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var first = 0u; first < (params.width * params.c + 3u) / 4u; first += 4u) {
         x_tile[at] = window_any(wid.z, wid.y * 64u + lane / 4u, first + lane % 4u);
         w_tile[at] = taps_any(wid.x * 64u + lane / 4u, first + lane % 4u);
@@ -189,10 +190,10 @@ fn depthwise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     for (var j = 4u * wid.y; j < min(4u * wid.y + 4u, params.targets); j++) {
         let first = j * params.stride;
         let end = min(params.width, max(params.steps + params.pad, first) - first);
-        var sum = 0.0;
+        var sum = Sum(0.0);
         for (var q = max(params.pad, first) - first; q < end; q++) {
             let at = (wid.z * params.steps + first + q - params.pad) * params.c + i;
-            sum += f32(x[at]) * f32(w[i * params.width + q]);
+            sum += Sum(x[at]) * Sum(w[i * params.width + q]);
         }
         write(wid.z, j, i, sum);
     }

@@ -6,7 +6,8 @@
 // `layers` multiplies one layer a dispatch, from the last to the first, with the product in `ping`
 // and `pong` in turn. `fused` keeps four rows of the product in workgroup memory over all layers.
 
-struct Params { layers: u32, heads: u32, t: u32 }
+// A slice of the layers has a window into `a`; `first` is its first layer.
+struct Params { layers: u32, heads: u32, t: u32, first: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<T>;
@@ -38,7 +39,7 @@ fn mix_thread(
 ) {
     let index = (wid.x + wid.y * groups.x) * WG + lane;
     if (index >= params.layers * params.t) { return; }
-    let base = index * params.t;
+    let base = (params.first * params.t + index) * params.t;
     var total = 0.0;
     for (var j = 0u; j < params.t; j++) {
         let sum = heads_sum(index / params.t, index % params.t, j);

@@ -3,8 +3,8 @@
 // time are the same with width = steps * features. Modality m starts at column f<m>.
 // An absent modality is never read and gives zeros.
 //
-// Everything moves as u32 words, so that every bit pattern survives. In f16 a word holds two
-// elements (HALVES = 2), which an odd width brings together from different words.
+// Everything moves as u32 words, so that every bit pattern survives. A word holds EACH elements,
+// two in f16 and four codes in i8, which a ragged width brings together from different words.
 
 struct Params { batch: u32, total: u32, f1: u32, f2: u32, f3: u32, f4: u32, f5: u32 }
 
@@ -26,7 +26,7 @@ struct Params { batch: u32, total: u32, f1: u32, f2: u32, f3: u32, f4: u32, f5: 
 @group(0) @binding(8) var<storage, read_write> y4: array<vec4<u32>>;
 
 override WG: u32 = 64u;
-override HALVES: u32 = 1u;
+override EACH: u32 = 1u;
 
 // Where an element of the result comes from: `at` counts the elements of its modality.
 struct Source { modality: u32, at: u32, is_present: bool }
@@ -67,13 +67,14 @@ fn words(m: u32, at: u32) -> vec4<u32> {
     }
 }
 
-// The bits of one element of the result, an f16 in the lower half.
+// The bits of one element of the result, the lowest of a word.
 fn element(index: u32) -> u32 {
     let row = index / params.total;
     let origin = source(row, index - row * params.total);
     if (!origin.is_present) { return 0u; }
-    if (HALVES == 1u) { return word(origin.modality, origin.at); }
-    return (word(origin.modality, origin.at / 2u) >> (origin.at % 2u * 16u)) & 0xffffu;
+    let bits = 32u / EACH;
+    let shifted = word(origin.modality, origin.at / EACH) >> (origin.at % EACH * bits);
+    return shifted & (0xffffffffu >> (32u - bits));
 }
 
 // One invocation a word of the result.
@@ -85,18 +86,18 @@ fn word_each(
 ) {
     let index = (wid.x + wid.y * groups.x) * WG + lane;
     let count = params.batch * params.total;
-    if (index * HALVES >= count) { return; }
-    if (HALVES == 1u) {
-        y[index] = element(index);
-    } else if (2u * index + 1u < count) {
-        y[index] = element(2u * index) | (element(2u * index + 1u) << 16u);
-    } else {
-        // The other half of the last word lies behind the result.
-        y[index] = element(2u * index) | (y[index] & 0xffff0000u);
+    if (index * EACH >= count) { return; }
+    var packed = 0u;
+    for (var i = 0u; i < EACH; i++) {
+        let at = EACH * index + i;
+        if (at < count) { packed |= element(at) << (i * (32u / EACH)); }
     }
+    // The other half of the last f16 word lies behind the result; codes end with zeros.
+    if (EACH == 2u && 2u * index + 1u >= count) { packed |= y[index] & 0xffff0000u; }
+    y[index] = packed;
 }
 
-// One invocation four words of one modality: every width is a multiple of 4 * HALVES.
+// One invocation four words of one modality: every width is a multiple of 4 * EACH.
 @compute @workgroup_size(WG)
 fn vector_each(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -104,11 +105,11 @@ fn vector_each(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = (wid.x + wid.y * groups.x) * WG + lane;
-    let across = params.total / (4u * HALVES);
+    let across = params.total / (4u * EACH);
     if (index >= params.batch * across) { return; }
     let row = index / across;
-    let origin = source(row, (index - row * across) * 4u * HALVES);
+    let origin = source(row, (index - row * across) * 4u * EACH);
     var bits = vec4<u32>();
-    if (origin.is_present) { bits = words(origin.modality, origin.at / (4u * HALVES)); }
+    if (origin.is_present) { bits = words(origin.modality, origin.at / (4u * EACH)); }
     y4[index] = bits;
 }

@@ -2,11 +2,13 @@
 // y = m2^T (m1 . W + V) + m1 . U + c with W[d1, d2, outputs], V[d2, outputs], U[d1, outputs] or,
 // in the vector form, y = m2 * (m1 . W + V) + m1 . U + c with W and U[d1, d2], V[d2], outputs = d2.
 // m1[batch, d1], m2[batch, d2], c[outputs] -> y[batch, outputs].
-// Bits 0 and 1 of present[batch]: m1, m2. What is absent is never read and counts as zeros.
+// Bits 0 and 1 of present[batch]: m1, m2. What is absent counts as zeros, whatever it holds.
+// W is stored in blocks of `block` outputs, each row-major, the last one narrower; a slice has a
+// window that starts at the block of output `first`.
 // Each invocation computes four samples by four outputs `across` apart, so that neighbours read
 // neighbouring weights whatever the number of outputs; SHARES of them may split the outer sum.
 
-struct Params { batch: u32, d1: u32, d2: u32, outputs: u32 }
+struct Params { batch: u32, d1: u32, d2: u32, outputs: u32, block: u32, first: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> m1: array<T>;
@@ -21,8 +23,17 @@ struct Params { batch: u32, d1: u32, d2: u32, outputs: u32 }
 override WG: u32 = 8u;
 const SHARES: u32 = 16u;
 
-// The outputs of one invocation, and the terms it adds: begin, begin + step, …
-struct Block { row: u32, col: u32, across: u32, begin: u32, step: u32 }
+// The outputs of one invocation, the terms it adds: begin, begin + step, …, and where W has them:
+// a block that starts at output `start` and at element `base`, `width` outputs wide.
+struct Block {
+    row: u32, col: u32, across: u32, begin: u32, step: u32, start: u32, base: u32, width: u32 }
+
+fn block(row: u32, left: u32, across: u32, begin: u32, step: u32, rows: u32) -> Block {
+    let col = params.first + left;
+    let start = col / params.block * params.block;
+    return Block(row, col, across, begin, step, start, (start - params.first) * rows,
+        min(params.block, params.outputs - start));
+}
 
 // Columns beyond the last load it and are not stored.
 fn columns(p: Block) -> vec4<u32> {
@@ -30,7 +41,7 @@ fn columns(p: Block) -> vec4<u32> {
 }
 
 fn w_quad(p: Block, row: u32) -> vec4<f32> {
-    let at = row * params.outputs + columns(p);
+    let at = p.base + row * p.width + columns(p) - p.start;
     return vec4<f32>(f32(w[at.x]), f32(w[at.y]), f32(w[at.z]), f32(w[at.w]));
 }
 
@@ -45,32 +56,27 @@ fn u_quad(p: Block, row: u32) -> vec4<f32> {
 }
 
 // Samples beyond the batch load the last one and are not stored.
-fn sample(row: u32) -> u32 { return min(row, params.batch - 1u); }
-
-fn m1_of(row: u32, mask: u32, i: u32) -> f32 {
-    if ((mask & 1u) == 0u) { return 0.0; }
-    return f32(m1[sample(row) * params.d1 + i]);
+fn samples(row: u32) -> vec4<u32> {
+    return min(row + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.batch - 1u));
 }
 
-fn m2_of(row: u32, mask: u32, j: u32) -> f32 {
-    if ((mask & 2u) == 0u) { return 0.0; }
-    return f32(m2[sample(row) * params.d2 + j]);
-}
-
-// Presence of four samples; entry i of m1 and entry j of m2 in them.
+// Presence of four samples; entry i of m1 and entry j of m2 in them. Absent entries are selected
+// away, not branched over: 32 inlined branches a turn take some compilers minutes.
 fn masks_of(row: u32) -> vec4<u32> {
-    return vec4<u32>(present[sample(row)], present[sample(row + 1u)], present[sample(row + 2u)],
-        present[sample(row + 3u)]);
+    let at = samples(row);
+    return vec4<u32>(present[at.x], present[at.y], present[at.z], present[at.w]);
 }
 
 fn m1_rows(row: u32, masks: vec4<u32>, i: u32) -> vec4<f32> {
-    return vec4<f32>(m1_of(row, masks.x, i), m1_of(row + 1u, masks.y, i),
-        m1_of(row + 2u, masks.z, i), m1_of(row + 3u, masks.w, i));
+    let at = samples(row) * params.d1 + i;
+    let values = vec4<f32>(f32(m1[at.x]), f32(m1[at.y]), f32(m1[at.z]), f32(m1[at.w]));
+    return select(vec4<f32>(), values, (masks & vec4<u32>(1u)) != vec4<u32>());
 }
 
 fn m2_rows(row: u32, masks: vec4<u32>, j: u32) -> vec4<f32> {
-    return vec4<f32>(m2_of(row, masks.x, j), m2_of(row + 1u, masks.y, j),
-        m2_of(row + 2u, masks.z, j), m2_of(row + 3u, masks.w, j));
+    let at = samples(row) * params.d2 + j;
+    let values = vec4<f32>(f32(m2[at.x]), f32(m2[at.y]), f32(m2[at.z]), f32(m2[at.w]));
+    return select(vec4<f32>(), values, (masks & vec4<u32>(2u)) != vec4<u32>());
 }
 
 fn outer(a: vec4<f32>, q: vec4<f32>) -> mat4x4<f32> {
@@ -88,13 +94,8 @@ fn project(p: Block, by_u: bool) -> mat4x4<f32> {
     return sum;
 }
 
-// Four terms of the inner sum.
-fn terms(p: Block, masks: vec4<u32>, i: u32, j: u32) -> mat4x4<f32> {
-    let at = i * params.d2 + j;
-    return outer(m1_rows(p.row, masks, i), w_quad(p, at))
-        + outer(m1_rows(p.row, masks, i + 1u), w_quad(p, at + params.d2))
-        + outer(m1_rows(p.row, masks, i + 2u), w_quad(p, at + 2u * params.d2))
-        + outer(m1_rows(p.row, masks, i + 3u), w_quad(p, at + 3u * params.d2));
+fn term(p: Block, masks: vec4<u32>, i: u32, j: u32) -> mat4x4<f32> {
+    return outer(m1_rows(p.row, masks, i), w_quad(p, i * params.d2 + j));
 }
 
 // The terms of m2^T (m1 . W + V). Eight terms of the inner sum at a time: llvmpipe ends an
@@ -106,11 +107,12 @@ fn contract(p: Block) -> mat4x4<f32> {
         var inner: mat4x4<f32>;
         var i = 0u;
         for (; i + 8u <= params.d1; i += 8u) {
-            inner += terms(p, masks, i, j);
-            inner += terms(p, masks, i + 4u, j);
+            inner += term(p, masks, i, j) + term(p, masks, i + 1u, j) + term(p, masks, i + 2u, j)
+                + term(p, masks, i + 3u, j) + term(p, masks, i + 4u, j) + term(p, masks, i + 5u, j)
+                + term(p, masks, i + 6u, j) + term(p, masks, i + 7u, j);
         }
         for (; i < params.d1; i++) {
-            inner += outer(m1_rows(p.row, masks, i), w_quad(p, i * params.d2 + j));
+            inner += term(p, masks, i, j);
         }
         let q = v_quad(p, j);
         let a = m2_rows(p.row, masks, j);
@@ -150,13 +152,13 @@ fn write_rows(p: Block, sum: mat4x4<f32>) {
 // One invocation has the whole sum: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
 fn matrix(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
+    let p = block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u, params.d1 * params.d2);
     write_rows(p, contract(p) + project(p, true));
 }
 
 @compute @workgroup_size(WG)
 fn vector(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
+    let p = block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u, params.d1);
     write_rows(p, modulate(p, project(p, false), project(p, true)));
 }
 
@@ -183,14 +185,15 @@ fn reduce_rows(lane: u32, part: mat4x4<f32>) -> mat4x4<f32> {
 // Four samples by 64 outputs for each workgroup.
 @compute @workgroup_size(256)
 fn matrix_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
+    let rows = params.d1 * params.d2;
+    let p = block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES, rows);
     let sum = reduce_rows(lane, contract(p) + project(p, true));
     if (lane < 16u) { write_rows(p, sum); }
 }
 
 @compute @workgroup_size(256)
 fn vector_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES);
+    let p = block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, SHARES, params.d1);
     let product = reduce_rows(lane, project(p, false));
     let linear = reduce_rows(lane, project(p, true));
     if (lane < 16u) { write_rows(p, modulate(p, product, linear)); }

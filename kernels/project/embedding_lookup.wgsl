@@ -3,9 +3,10 @@
 // -> y[batch * tokens, d], known[batch * tokens].
 //
 // An id beyond the table gives a row of zeros and known = 0. Without positions rows are copied as
-// they are. The grid is column blocks by rows, which spill from y into z: no division.
+// they are. A slice has a window into the table, the rows of ids first to end; the first slice also
+// answers unknown ids. The grid is column blocks by rows, which spill from y into z: no division.
 
-struct Params { tokens: u32, count: u32, rows: u32, d: u32 }
+struct Params { tokens: u32, count: u32, rows: u32, d: u32, first: u32, end: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
@@ -20,6 +21,11 @@ struct Params { tokens: u32, count: u32, rows: u32, d: u32 }
 override WG: u32 = 64u;
 override POSITIONS: bool = false;
 
+// Whether this slice answers for an id.
+fn is_here(id: u32) -> bool {
+    return select(params.first == 0u, id >= params.first && id < params.end, id < params.rows);
+}
+
 // One invocation an element.
 @compute @workgroup_size(WG)
 fn scalar(
@@ -31,6 +37,7 @@ fn scalar(
     let i = wid.x * WG + lane;
     if (token >= params.count || i >= params.d) { return; }
     let id = ids[token];
+    if (!is_here(id)) { return; }
     let is_known = id < params.rows;
     if (i == 0u) { known[token] = select(0u, 1u, is_known); }
     let at = token * params.d + i;
@@ -38,9 +45,9 @@ fn scalar(
         y[at] = to_storage(0.0);
     } else if (POSITIONS) {
         let place = positions[token % params.tokens * params.d + i];
-        y[at] = to_storage(f32(table[id * params.d + i]) + f32(place));
+        y[at] = to_storage(f32(table[(id - params.first) * params.d + i]) + f32(place));
     } else {
-        y[at] = table[id * params.d + i];
+        y[at] = table[(id - params.first) * params.d + i];
     }
 }
 
@@ -56,6 +63,7 @@ fn vector(
     let width = params.d / 4u;
     if (token >= params.count || i >= width) { return; }
     let id = ids[token];
+    if (!is_here(id)) { return; }
     let is_known = id < params.rows;
     if (i == 0u) { known[token] = select(0u, 1u, is_known); }
     let at = token * width + i;
@@ -63,8 +71,8 @@ fn vector(
         y4[at] = to_storage4(vec4<f32>());
     } else if (POSITIONS) {
         let place = positions4[token % params.tokens * width + i];
-        y4[at] = to_storage4(vec4<f32>(table4[id * width + i]) + vec4<f32>(place));
+        y4[at] = to_storage4(vec4<f32>(table4[(id - params.first) * width + i]) + vec4<f32>(place));
     } else {
-        y4[at] = table4[id * width + i];
+        y4[at] = table4[(id - params.first) * width + i];
     }
 }

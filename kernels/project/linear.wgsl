@@ -41,18 +41,18 @@ fn activate(v: f32) -> f32 {
     return select(v, v * sigmoid(1.702 * v), ACTIVATION == 3u);
 }
 
-fn write(row: u32, col: u32, dot: f32) {
+fn write(row: u32, col: u32, dot: Sum) {
     if (row >= params.m || col >= params.n) { return; }
-    y[row * params.n + col] = to_storage(activate(dot + f32(b[col])));
+    y[row * params.n + col] = to_storage(activate(f32(dot) + f32(b[col])));
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
-fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+fn multiply_add(acc: Sum4, v: Sum4, t: mat4x4<Sum>) -> Sum4 {
     return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
 }
 
 // Adds the products of four rows with four columns, all vectors along k.
-fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, cols: mat4x4<f32>) {
+fn add_products(acc: ptr<function, mat4x4<Sum>>, rows: mat4x4<Sum>, cols: mat4x4<Sum>) {
     let t = transpose(cols);
     (*acc)[0] = multiply_add((*acc)[0], rows[0], t);
     (*acc)[1] = multiply_add((*acc)[1], rows[1], t);
@@ -61,7 +61,7 @@ fn add_products(acc: ptr<function, mat4x4<f32>>, rows: mat4x4<f32>, cols: mat4x4
 }
 
 // Four rows `down` apart by four columns `across` apart.
-fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
+fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<Sum>) {
     for (var c = 0u; c < 4u; c++) {
         write(row, col + c * across, acc[0][c]);
         write(row + down, col + c * across, acc[1][c]);
@@ -71,17 +71,17 @@ fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<f32>) {
 }
 
 // Rows and columns beyond the matrix load the last one and are not stored.
-fn row4(row: u32, q: u32) -> vec4<f32> {
-    return vec4<f32>(x4[min(row, params.m - 1u) * (params.k / 4u) + q]);
+fn row4(row: u32, q: u32) -> Sum4 {
+    return Sum4(x4[min(row, params.m - 1u) * (params.k / 4u) + q]);
 }
-fn col4(col: u32, q: u32) -> vec4<f32> {
-    return vec4<f32>(w4[min(col, params.n - 1u) * (params.k / 4u) + q]);
+fn col4(col: u32, q: u32) -> Sum4 {
+    return Sum4(w4[min(col, params.n - 1u) * (params.k / 4u) + q]);
 }
-fn rows4(row: u32, q: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(row4(row, q), row4(row + 1u, q), row4(row + 2u, q), row4(row + 3u, q));
+fn rows4(row: u32, q: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(row4(row, q), row4(row + 1u, q), row4(row + 2u, q), row4(row + 3u, q));
 }
-fn cols4(col: u32, q: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn cols4(col: u32, q: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(
         col4(col, q), col4(col + STEP, q), col4(col + 2u * STEP, q), col4(col + 3u * STEP, q));
 }
 
@@ -90,10 +90,10 @@ fn cols4(col: u32, q: u32) -> mat4x4<f32> {
 fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = wid.y * 8u;
     let col = wid.x * 8u * WG + lane;
-    var acc00: mat4x4<f32>;
-    var acc01: mat4x4<f32>;
-    var acc10: mat4x4<f32>;
-    var acc11: mat4x4<f32>;
+    var acc00: mat4x4<Sum>;
+    var acc01: mat4x4<Sum>;
+    var acc10: mat4x4<Sum>;
+    var acc11: mat4x4<Sum>;
     for (var q = 0u; q < params.k / 4u; q++) {
         let upper = rows4(row, q);
         let lower = rows4(row + 4u, q);
@@ -111,16 +111,16 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
 }
 
 // The vectors of row4 and col4 from scalars, zero beyond the row.
-fn row_any(row: u32, q: u32) -> vec4<f32> {
+fn row_any(row: u32, q: u32) -> Sum4 {
     let base = min(row, params.m - 1u) * params.k;
-    var v = vec4<f32>();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = f32(x[base + i]); }
+    var v = Sum4();
+    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(x[base + i]); }
     return v;
 }
-fn col_any(col: u32, q: u32) -> vec4<f32> {
+fn col_any(col: u32, q: u32) -> Sum4 {
     let base = min(col, params.n - 1u) * params.k;
-    var v = vec4<f32>();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = f32(w[base + i]); }
+    var v = Sum4();
+    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(w[base + i]); }
     return v;
 }
 
@@ -130,11 +130,11 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32) {
     let row = wid.y * 4u;
     let col = wid.x * 4u * WG + lane;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var q = 0u; q < (params.k + 3u) / 4u; q++) {
-        let rows = mat4x4<f32>(
+        let rows = mat4x4<Sum>(
             row_any(row, q), row_any(row + 1u, q), row_any(row + 2u, q), row_any(row + 3u, q));
-        add_products(&acc, rows, mat4x4<f32>(
+        add_products(&acc, rows, mat4x4<Sum>(
             col_any(col, q), col_any(col + WG, q),
             col_any(col + 2u * WG, q), col_any(col + 3u * WG, q)));
     }
@@ -143,16 +143,16 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>,
 
 // 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart. Rows are five vec4
 // apart instead of four, so that eight neighbouring columns are on different banks.
-var<workgroup> x_tile: array<vec4<f32>, 320>;
-var<workgroup> w_tile: array<vec4<f32>, 320>;
-fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
+var<workgroup> x_tile: array<Sum4, 320>;
+var<workgroup> w_tile: array<Sum4, 320>;
+fn add_tile(acc: ptr<function, mat4x4<Sum>>, lane: u32) {
     workgroupBarrier();
     for (var q = 0u; q < 4u; q++) {
         let r = lane / 16u * 5u + q;
         let c = lane % 16u * 5u + q;
         add_products(acc,
-            mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
-            mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+            mat4x4<Sum>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
+            mat4x4<Sum>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
     }
     workgroupBarrier();
 }
@@ -160,12 +160,12 @@ fn add_tile(acc: ptr<function, mat4x4<f32>>, lane: u32) {
 @compute @workgroup_size(256)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = lane / 4u * 5u + lane % 4u;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var first = 0u; first < params.k / 4u; first += 4u) {
         let q = min(first + lane % 4u, params.k / 4u - 1u);
         let inside = first + lane % 4u < params.k / 4u;
-        x_tile[at] = select(vec4<f32>(), row4(wid.y * 64u + lane / 4u, q), inside);
-        w_tile[at] = select(vec4<f32>(), col4(wid.x * 64u + lane / 4u, q), inside);
+        x_tile[at] = select(Sum4(), row4(wid.y * 64u + lane / 4u, q), inside);
+        w_tile[at] = select(Sum4(), col4(wid.x * 64u + lane / 4u, q), inside);
         add_tile(&acc, lane);
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
@@ -174,7 +174,7 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
 @compute @workgroup_size(256)
 fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let at = lane / 4u * 5u + lane % 4u;
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
         x_tile[at] = row_any(wid.y * 64u + lane / 4u, first + lane % 4u);
         w_tile[at] = col_any(wid.x * 64u + lane / 4u, first + lane % 4u);
@@ -184,10 +184,10 @@ fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
 }
 
 // For few rows: four by four a workgroup, neighbours read neighbouring vectors along k.
-var<workgroup> partial: array<mat4x4<f32>, WG>;
+var<workgroup> partial: array<mat4x4<Sum>, WG>;
 @compute @workgroup_size(WG)
 fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var acc: mat4x4<f32>;
+    var acc: mat4x4<Sum>;
     for (var q = lane; q < params.k / 4u; q += WG) {
         add_products(&acc, rows4(wid.y * 4u, q), cols4(wid.x * 4u, q));
     }

@@ -6,7 +6,8 @@
 // never exceeds C: with plain C half of all rows do. Three dispatches: sums of squares of parts of
 // a sample, one factor for each sample, the product.
 
-struct Params { batch: u32, p: u32 }
+// A slice of the batch has windows into g and y, and `before` samples come before it.
+struct Params { batch: u32, p: u32, before: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> g: array<T>;
@@ -42,7 +43,7 @@ fn sum_of_squares(sample: u32, first: u32) -> f32 {
 // One partial sum an invocation: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
 fn norms_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if (valid[wid.y] == 0u) { return; }
+    if (valid[params.before + wid.y] == 0u) { return; }
     squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
 }
 
@@ -51,7 +52,7 @@ var<workgroup> partial: array<f32, WG>;
 // One partial sum a workgroup, tree reduction in workgroup memory.
 @compute @workgroup_size(WG)
 fn norms_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if (valid[wid.y] == 0u) { return; }
+    if (valid[params.before + wid.y] == 0u) { return; }
     partial[lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -64,7 +65,7 @@ fn norms_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
 @compute @workgroup_size(WG)
 fn factors(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sample = wid.x * WG + lane;
-    if (sample >= params.batch || valid[min(sample, params.batch - 1u)] == 0u) { return; }
+    if (sample >= params.batch || valid[params.before + sample] == 0u) { return; }
     var total = 0.0;
     for (var first = 0u; first < PARTS; first += BLOCK) {
         var sum = 0.0;
@@ -85,7 +86,7 @@ fn scale_each(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     if (column >= params.p) { return; }
     let at = wid.y * params.p + column;
     var out = 0.0;
-    if (valid[wid.y] != 0u) { out = f32(g[at]) * factor[wid.y]; }
+    if (valid[params.before + wid.y] != 0u) { out = f32(g[at]) * factor[wid.y]; }
     y[at] = to_storage(out);
 }
 
@@ -96,6 +97,6 @@ fn scale_four(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     if (column >= params.p / 4u) { return; }
     let at = wid.y * (params.p / 4u) + column;
     var out = vec4<f32>();
-    if (valid[wid.y] != 0u) { out = vec4<f32>(g4[at]) * factor[wid.y]; }
+    if (valid[params.before + wid.y] != 0u) { out = vec4<f32>(g4[at]) * factor[wid.y]; }
     y4[at] = to_storage4(out);
 }

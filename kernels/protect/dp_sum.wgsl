@@ -6,6 +6,8 @@
 
 struct Params {
     batch: u32, p: u32, key0: u32, key1: u32, tensor: u32, step: u32, scale: f32, expected: f32,
+    // Samples in the slices of the batch before and after this one, which has a window into g.
+    before: u32, after: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -14,6 +16,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<T>;
 @group(0) @binding(4) var<storage, read_write> squares: array<f32>;
 @group(0) @binding(5) var<storage, read_write> factor: array<f32>;
+@group(0) @binding(6) var<storage, read_write> sums: array<f32>;
 
 override WG: u32 = 64u;
 // Elements of one invocation in the sums.
@@ -40,7 +43,7 @@ fn sum_of_squares(sample: u32, first: u32) -> f32 {
 // One partial sum an invocation: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
 fn norms_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if (valid[wid.y] == 0u) { return; }
+    if (valid[params.before + wid.y] == 0u) { return; }
     squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
 }
 
@@ -49,7 +52,7 @@ var<workgroup> partial: array<f32, WG>;
 // One partial sum a workgroup, tree reduction in workgroup memory.
 @compute @workgroup_size(WG)
 fn norms_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if (valid[wid.y] == 0u) { return; }
+    if (valid[params.before + wid.y] == 0u) { return; }
     partial[lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -62,7 +65,7 @@ fn norms_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
 @compute @workgroup_size(WG)
 fn factors(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sample = wid.x * WG + lane;
-    if (sample >= params.batch || valid[min(sample, params.batch - 1u)] == 0u) { return; }
+    if (sample >= params.batch || valid[params.before + sample] == 0u) { return; }
     var total = 0.0;
     for (var first = 0u; first < PARTS; first += BLOCK) {
         var sum = 0.0;
@@ -140,7 +143,9 @@ fn noise(column: u32) -> f32 {
 fn clipped_sum(column: u32, first: u32, stride: u32) -> f32 {
     var sum = 0.0;
     for (var sample = first; sample < params.batch; sample += stride) {
-        if (valid[sample] != 0u) { sum += f32(g[sample * params.p + column]) * factor[sample]; }
+        if (valid[params.before + sample] != 0u) {
+            sum += f32(g[sample * params.p + column]) * factor[sample];
+        }
     }
     return sum;
 }
@@ -155,6 +160,24 @@ fn add_thread(
     let column = (wid.x + wid.y * groups.x) * WG + lane;
     if (column >= params.p) { return; }
     y[column] = to_storage((clipped_sum(column, 0u, 1u) + noise(column)) / params.expected);
+}
+
+// The same for one slice of the batch; the last one finishes.
+@compute @workgroup_size(WG)
+fn add_slice(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let column = (wid.x + wid.y * groups.x) * WG + lane;
+    if (column >= params.p) { return; }
+    var sum = clipped_sum(column, 0u, 1u);
+    if (params.before > 0u) { sum += sums[column]; }
+    if (params.after > 0u) {
+        sums[column] = sum;
+    } else {
+        y[column] = to_storage((sum + noise(column)) / params.expected);
+    }
 }
 
 // One workgroup 32 columns, an eighth of the samples for each invocation: WG is 256.

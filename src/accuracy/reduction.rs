@@ -1,7 +1,29 @@
 //! The error of a sum whose terms pass through at most a declared number of additions.
 
 use super::scalar::Scalar;
-use super::tracked::{MIN_NORMAL_F32, Tracked, UNIT_F32};
+use super::tracked::{MIN_NORMAL_F16, MIN_NORMAL_F32, Tracked, UNIT_F16, UNIT_F32};
+use crate::kernel::Elem;
+
+/// What a sum is kept in.
+#[derive(Clone, Copy)]
+struct Precision {
+    unit: f64,
+    min_normal: f64,
+    /// Bits of the significand, and the exponent of the smallest normal number.
+    digits: i32,
+    lowest: i32,
+}
+
+impl Precision {
+    const F32: Precision =
+        Precision { unit: UNIT_F32, min_normal: MIN_NORMAL_F32, digits: 24, lowest: -126 };
+    const F16: Precision =
+        Precision { unit: UNIT_F16, min_normal: MIN_NORMAL_F16, digits: 11, lowest: -14 };
+
+    fn of(elem: Elem) -> Self {
+        if elem == Elem::F16 { Precision::F16 } else { Precision::F32 }
+    }
+}
 
 /// A running partial sum: its value, and the square it would have if the terms came in random
 /// order. The larger of the two squares sizes the rounding error, so that an order whose partial
@@ -18,9 +40,9 @@ impl Partial {
     }
 
     /// Variance of the rounding of this partial sum.
-    fn rounding(self) -> f64 {
+    fn rounding(self, unit: f64) -> f64 {
         let size = (self.sum * self.sum).max(self.squares);
-        UNIT_F32 * UNIT_F32 * size / 12.0
+        unit * unit * size / 12.0
     }
 }
 
@@ -30,6 +52,7 @@ const LEVELS: usize = 40;
 /// Sums blocks of consecutive terms one after the other and merges the blocks pairwise: the
 /// reduction whose depth is at most the declared one.
 pub(super) struct Accumulator {
+    precision: Precision,
     block_len: usize,
     levels: [Option<Partial>; LEVELS],
     block: Partial,
@@ -41,8 +64,10 @@ pub(super) struct Accumulator {
 }
 
 impl Accumulator {
-    pub fn new(terms: usize, depth: usize) -> Self {
+    /// For a sum kept in `elem`.
+    pub fn new(terms: usize, depth: usize, elem: Elem) -> Self {
         Accumulator {
+            precision: Precision::of(elem),
             block_len: block_len(terms, depth),
             levels: [None; LEVELS],
             block: Partial::default(),
@@ -58,12 +83,13 @@ impl Accumulator {
         terms.for_each(|term| self.push(term));
         self.close_block();
         let total = self.merge_all();
-        if self.worst == 0.0 && self.exactness.holds(self.magnitude) {
+        let Precision { unit, min_normal, .. } = self.precision;
+        if self.worst == 0.0 && self.exactness.holds(self.magnitude, self.precision) {
             return Tracked::exact(total.sum);
         }
-        let h = depth as f64 * UNIT_F32;
+        let h = depth as f64 * unit;
         let growth = if h < 1.0 { h / (1.0 - h) } else { f64::INFINITY };
-        let flush = if self.magnitude < MIN_NORMAL_F32 { MIN_NORMAL_F32 } else { 0.0 };
+        let flush = if self.magnitude < min_normal { min_normal } else { 0.0 };
         Tracked {
             value: total.sum,
             worst: self.worst + growth * (self.magnitude + self.worst) + flush,
@@ -82,7 +108,7 @@ impl Accumulator {
         self.block =
             self.block.joined(Partial { sum: term.value, squares: term.value * term.value });
         if !first {
-            self.variance += self.block.rounding();
+            self.variance += self.block.rounding(self.precision.unit);
         }
         self.in_block += 1;
         if self.in_block == self.block_len {
@@ -105,7 +131,7 @@ impl Accumulator {
                 }
                 Some(earlier) => {
                     carry = earlier.joined(carry);
-                    self.variance += carry.rounding();
+                    self.variance += carry.rounding(self.precision.unit);
                 }
             }
         }
@@ -117,7 +143,7 @@ impl Accumulator {
         let Some(first) = parts.next() else { return Partial::default() };
         parts.fold(first, |sum, part| {
             let joined = sum.joined(part);
-            self.variance += joined.rounding();
+            self.variance += joined.rounding(self.precision.unit);
             joined
         })
     }
@@ -141,7 +167,7 @@ fn block_len(terms: usize, depth: usize) -> usize {
 }
 
 /// Whether a sum of exactly known terms is exact in every order: all terms are multiples of one
-/// power of two and the sum of magnitudes stays within 2^24 of it.
+/// power of two and the sum of magnitudes stays within 2^24 of it, 2^11 in f16.
 #[derive(Default)]
 struct Exactness {
     /// Exponent of the lowest set bit over all terms; `None` before the first non-zero one.
@@ -160,9 +186,9 @@ impl Exactness {
         self.lowest_bit = Some(self.lowest_bit.map_or(bit, |known| known.min(bit)));
     }
 
-    fn holds(&self, magnitude: f64) -> bool {
+    fn holds(&self, magnitude: f64, precision: Precision) -> bool {
         self.lowest_bit.is_none_or(|bit| {
-            bit >= -126 && magnitude <= f64::from(1 << 24) * f64::from(bit).exp2()
+            bit >= precision.lowest && magnitude <= f64::from(bit + precision.digits).exp2()
         })
     }
 }
@@ -227,6 +253,23 @@ mod tests {
         }
         let integers = [(3.0, 2.0), (-5.0, 7.0)];
         assert_eq!(Tracked::dot(integers.into_iter(), 2), Tracked::exact(-29.0));
+    }
+
+    #[test]
+    fn sums_in_f16_are_exact_up_to_2048_and_unbounded_once_the_depth_reaches_1024() {
+        let of = |n: usize, value: f32| {
+            Tracked::dot_in(Elem::F16, std::iter::repeat_n((value, 1.0), n), n)
+        };
+        assert_eq!(of(2048, 1.0), Tracked::exact(2048.0));
+        assert!(of(2049, 1.0).worst > 0.0);
+        let (short, long) = (of(100, 0.1), of(1024, 0.1));
+        assert!((1.0..2.0).contains(&(short.worst / (110.0 * UNIT_F16 * short.value))));
+        assert!(long.worst.is_infinite() && long.variance.is_finite());
+        // An f32 sum of the same products is what it always was.
+        let pairs = [(0.1, 0.3); 31];
+        let of = |elem| Tracked::dot_in(elem, pairs.into_iter(), 31);
+        assert_eq!(of(Elem::F32), Tracked::dot(pairs.into_iter(), 31));
+        assert!(of(Elem::F16).worst > 5e3 * of(Elem::F32).worst);
     }
 
     #[test]

@@ -68,6 +68,15 @@ pub trait Scalar:
         Self::sum(pairs.map(|(a, b)| exact(a) * exact(b)), depth)
     }
 
+    /// The same with products and partial sums kept in `elem`, f32 or f16.
+    fn dot_in(
+        _elem: Elem,
+        pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone,
+        depth: usize,
+    ) -> Self {
+        Self::dot(pairs, depth)
+    }
+
     /// Rounding to a storage type; out-of-range values saturate.
     fn store(self, elem: Elem) -> Self;
 

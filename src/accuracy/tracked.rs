@@ -23,7 +23,7 @@ pub const F16_MAX: f64 = 65_504.0;
 /// Smallest normal f32, 2^-126.
 pub(super) const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 /// Smallest normal f16, 2^-14.
-const MIN_NORMAL_F16: f64 = 1.0 / 16_384.0;
+pub(super) const MIN_NORMAL_F16: f64 = 1.0 / 16_384.0;
 
 // Accuracy of the built-in functions, in units in the last place.
 const ULP_DIV: f64 = 2.5;
@@ -215,7 +215,7 @@ impl Scalar for Tracked {
     }
 
     fn sum(terms: impl ExactSizeIterator<Item = Self>, depth: usize) -> Self {
-        Accumulator::new(terms.len(), depth).run(terms, depth)
+        Accumulator::new(terms.len(), depth, Elem::F32).run(terms, depth)
     }
 
     fn dot(pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone, depth: usize) -> Self {
@@ -224,6 +224,20 @@ impl Scalar for Tracked {
             let exact = |value: f32| Tracked::exact(f64::from(value));
             Tracked::sum(pairs.map(|(a, b)| exact(a) * exact(b)), depth)
         })
+    }
+
+    fn dot_in(
+        elem: Elem,
+        pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone,
+        depth: usize,
+    ) -> Self {
+        if elem != Elem::F16 {
+            return Self::dot(pairs, depth);
+        }
+        let exact = |value: f32| Tracked::exact(f64::from(value));
+        // Products of two f16 are exact in f32, so this is the rounding to f16 alone.
+        let products = pairs.map(|(a, b)| (exact(a) * exact(b)).store(elem));
+        Accumulator::new(products.len(), depth, elem).run(products, depth)
     }
 
     fn store(self, elem: Elem) -> Self {

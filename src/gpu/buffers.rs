@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 
 use super::Gpu;
 use super::error::GpuError;
-use super::pipeline::{Program, Step};
+use super::pipeline::{Pass, Program, Step};
 use crate::inputs::Inputs;
-use crate::kernel::{Buffer, Launch};
+use crate::kernel::{Buffer, Elem, Launch, Slice, Window};
 
 /// Written into every output before a checked run: NaN in f16 and f32, so that an element that is
 /// never written cannot pass.
@@ -16,13 +16,25 @@ const GUARD: u8 = 0xa5;
 /// Length of the guard band in bytes.
 const GUARD_BYTES: usize = 4 * 1024;
 
-/// The buffers of one run and their bind group.
+/// What one binding may hold.
+const BINDING_LIMIT: &str = "maxStorageBufferBindingSize";
+
+/// The buffers of one run and their bind groups.
 pub struct BufferSet {
     outputs: Vec<wgpu::Buffer>,
     shapes: Vec<Buffer>,
-    pub(super) bindings: wgpu::BindGroup,
+    /// One for each dispatch.
+    pub(super) bindings: Vec<wgpu::BindGroup>,
     /// Device memory taken, without inputs that belong to another set.
     pub bytes: u64,
+}
+
+/// One buffer with the name and the elements that windows count in.
+struct Part {
+    name: &'static str,
+    elem: Elem,
+    len: usize,
+    buffer: wgpu::Buffer,
 }
 
 /// An input that an earlier step writes.
@@ -47,7 +59,7 @@ impl Gpu {
     /// uploaded: it is an output of an earlier step.
     ///
     /// # Errors
-    /// `Unsupported` when a binding or buffer is over a limit of the adapter.
+    /// `Oversize` when a binding or buffer is over a limit of the adapter.
     pub fn allocate(
         &self,
         program: &Program,
@@ -56,49 +68,92 @@ impl Gpu {
         given: &[Given],
     ) -> Result<BufferSet, GpuError> {
         let storage = wgpu::BufferUsages::STORAGE;
-        let mut buffers = vec![self.filled(inputs.params.bytes(), wgpu::BufferUsages::UNIFORM)?];
+        let mut parts = Vec::new();
         for tensor in &inputs.tensors {
-            if let Some(given) = given.iter().find(|given| given.tensor == tensor.name) {
-                buffers.push(given.set.outputs[given.output].clone());
+            let (name, elem) = (tensor.name, tensor.elem);
+            if let Some(given) = given.iter().find(|given| given.tensor == name) {
+                let buffer = given.set.outputs[given.output].clone();
+                parts.push(Part { name, elem, len: tensor.dims().iter().product(), buffer });
                 continue;
             }
-            let bytes = tensor.bytes();
-            self.bindable(bytes.len())?;
-            buffers.push(self.filled(&bytes, storage)?);
+            let len = tensor.dims().iter().product();
+            self.bindable(program, name, elem, len)?;
+            let buffer = self.filled(&tensor.bytes(), storage)?;
+            parts.push(Part { name, elem, len, buffer });
         }
-        for buffer in launch.outputs.iter().chain(&launch.scratch) {
-            self.bindable(buffer.bytes())?;
-            let bytes = poisoned(buffer.bytes());
-            buffers.push(self.filled(&bytes, storage | wgpu::BufferUsages::COPY_SRC)?);
+        for Buffer { name, elem, rows, cols } in launch.outputs.iter().chain(&launch.scratch) {
+            let (name, elem, len) = (*name, *elem, rows * cols);
+            self.bindable(program, name, elem, len)?;
+            let bytes = poisoned(elem.bytes_of(len));
+            let buffer = self.filled(&bytes, storage | wgpu::BufferUsages::COPY_SRC)?;
+            parts.push(Part { name, elem, len, buffer });
         }
-        // The guard band stays visible to the shader unless the binding limit leaves no room.
-        let limit = self.report.limit("maxStorageBufferBindingSize");
-        let entries: Vec<_> = buffers
-            .iter()
-            .enumerate()
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding: binding as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: 0,
-                    size: NonZeroU64::new(buffer.size().min(limit)),
-                }),
-            })
-            .collect();
-        let bindings = self.scoped(|| {
-            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &program.layout,
-                entries: &entries,
-            })
-        })?;
-        let first = 1 + inputs.tensors.len();
+        let whole = self.filled(inputs.params.bytes(), wgpu::BufferUsages::UNIFORM)?;
+        let mut bytes = whole.size() + parts.iter().map(|part| part.buffer.size()).sum::<u64>();
+        let mut bindings: Vec<wgpu::BindGroup> = Vec::new();
+        for (index, pass) in program.passes.iter().enumerate() {
+            // Most launches bind the same everywhere.
+            let same = program.passes[..index].iter().position(|known| known.slice == pass.slice);
+            if let Some(same) = same {
+                bindings.push(bindings[same].clone());
+                continue;
+            }
+            let mut params = whole.clone();
+            if !pass.slice.params.is_empty() {
+                let words = inputs.params.with(&pass.slice.params);
+                params = self.filled(words.bytes(), wgpu::BufferUsages::UNIFORM)?;
+                bytes += params.size();
+            }
+            bindings.push(self.bind(&program.layout, &params, &parts, &pass.slice)?);
+        }
+        let first = inputs.tensors.len();
+        let outputs = parts[first..first + launch.outputs.len()].iter();
         let shared: u64 = given.iter().map(|given| given.set.outputs[given.output].size()).sum();
         Ok(BufferSet {
-            bytes: buffers.iter().map(wgpu::Buffer::size).sum::<u64>() - shared,
-            outputs: buffers[first..first + launch.outputs.len()].to_vec(),
+            bytes: bytes - shared,
+            outputs: outputs.map(|part| part.buffer.clone()).collect(),
             shapes: launch.outputs.clone(),
             bindings,
+        })
+    }
+
+    /// Binds what a dispatch sees of each buffer.
+    fn bind(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        params: &wgpu::Buffer,
+        parts: &[Part],
+        slice: &Slice,
+    ) -> Result<wgpu::BindGroup, GpuError> {
+        let limit = self.report.limit(BINDING_LIMIT);
+        let whole = |buffer| wgpu::BufferBinding { buffer, offset: 0, size: None };
+        let seen = |part: &Part| {
+            let window = slice.windows.iter().find(|window| window.buffer == part.name);
+            let Some(Window { elements, .. }) = window else { return (0, part.buffer.size()) };
+            let start = part.elem.bytes_of(elements.start) as u64;
+            // The last window goes on to the end of the buffer.
+            let last = elements.end == part.len;
+            let end =
+                if last { part.buffer.size() } else { part.elem.bytes_of(elements.end) as u64 };
+            (start, end - start)
+        };
+        let bound = parts.iter().map(|part| {
+            let (offset, size) = seen(part);
+            // The guard band stays visible to the shader unless the limit leaves no room.
+            let size = NonZeroU64::new(size.min(limit));
+            wgpu::BufferBinding { buffer: &part.buffer, offset, size }
+        });
+        let entries: Vec<_> = std::iter::once(whole(params))
+            .chain(bound)
+            .enumerate()
+            .map(|(binding, part)| wgpu::BindGroupEntry {
+                binding: binding as u32,
+                resource: wgpu::BindingResource::Buffer(part),
+            })
+            .collect();
+        self.scoped(|| {
+            let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+            self.device.create_bind_group(&descriptor)
         })
     }
 
@@ -128,9 +183,20 @@ impl Gpu {
         self.healthy().map(|()| buffer)
     }
 
-    /// Whether a tensor of this size can be bound as one buffer.
-    fn bindable(&self, bytes: usize) -> Result<(), GpuError> {
-        self.within(bytes as u64, "binding", "maxStorageBufferBindingSize")
+    /// Whether every dispatch can bind what it sees of a buffer of `len` elements.
+    fn bindable(
+        &self,
+        program: &Program,
+        name: &str,
+        elem: Elem,
+        len: usize,
+    ) -> Result<(), GpuError> {
+        let seen = |pass: &Pass| {
+            let window = pass.slice.windows.iter().find(|window| window.buffer == name);
+            window.map_or(len, |window| window.elements.len())
+        };
+        let most = program.passes.iter().map(seen).max().unwrap_or(0);
+        self.within(elem.bytes_of(most) as u64, "binding", BINDING_LIMIT)
     }
 
     fn within(&self, bytes: u64, what: &str, name: &str) -> Result<(), GpuError> {
@@ -139,7 +205,12 @@ impl Gpu {
             return Ok(());
         }
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-        Err(GpuError::Unsupported(format!("{what} {:.1} MiB > {:.1} MiB", mib(bytes), mib(limit))))
+        let reason = format!("{what} {:.1} MiB > {:.1} MiB", mib(bytes), mib(limit));
+        Err(if name == BINDING_LIMIT {
+            GpuError::Oversize(reason)
+        } else {
+            GpuError::Unsupported(reason)
+        })
     }
 
     /// Runs the steps once, one after the other, and waits.

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use super::error::GpuError;
-use crate::kernel::{Elem, Need};
+use crate::kernel::Elem;
+use crate::shader::Matrix;
 
 /// What an adapter offers, without opening it.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ impl AdapterReport {
     fn of(adapter: &wgpu::Adapter) -> Self {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let features = OPTIONAL.iter().filter(|(f, _)| adapter.features().contains(*f));
+        let features = features.map(|(_, name)| (*name).to_owned());
         AdapterReport {
             name: info.name,
             backend: info.backend.to_str().to_owned(),
@@ -35,7 +37,7 @@ impl AdapterReport {
             device_type: device_type(info.device_type).to_owned(),
             vendor_id: info.vendor,
             device_id: info.device,
-            features: features.map(|(_, name)| (*name).to_owned()).collect(),
+            features: features.chain(matrices(adapter).iter().map(Matrix::to_string)).collect(),
             limits: vec![
                 (
                     "maxComputeWorkgroupStorageSize",
@@ -71,8 +73,8 @@ impl AdapterReport {
         self.limits.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
     }
 
-    pub fn has(&self, need: Need) -> bool {
-        self.features.contains(&need.to_string())
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.iter().any(|known| known == feature)
     }
 }
 
@@ -82,6 +84,32 @@ const OPTIONAL: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SUBGROUP, "subgroup"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
+
+/// The cooperative matrices that the adapter multiplies and the suite has kernels for: squares of
+/// 8 or 16, sums in f32.
+fn matrices(adapter: &wgpu::Adapter) -> Vec<Matrix> {
+    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return Vec::new();
+    }
+    let elem = |scalar| match scalar {
+        wgpu::CooperativeScalarType::F32 => Some(Elem::F32),
+        wgpu::CooperativeScalarType::F16 => Some(Elem::F16),
+        wgpu::CooperativeScalarType::I32 | wgpu::CooperativeScalarType::U32 => None,
+    };
+    let mut found = Vec::new();
+    for offer in adapter.cooperative_matrix_properties() {
+        let side = offer.m_size;
+        let square = offer.n_size == side && offer.k_size == side && [8, 16].contains(&side);
+        let (Some(factor), Some(sum)) = (elem(offer.ab_type), elem(offer.cr_type)) else {
+            continue;
+        };
+        let matrix = Matrix { side, factor, sum };
+        if square && sum == Elem::F32 && !found.contains(&matrix) {
+            found.push(matrix);
+        }
+    }
+    found
+}
 
 fn device_type(kind: wgpu::DeviceType) -> &'static str {
     match kind {
@@ -208,12 +236,19 @@ impl Gpu {
     /// limits.
     pub fn open(selector: &Selector) -> Result<Self, GpuError> {
         let adapter = choose(selector)?;
-        let wanted =
+        let mut wanted =
             OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if !matrices(&adapter).is_empty() {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: only shaders that say so use cooperative matrices, and those are verified.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("fusebench"),
             required_features: wanted & adapter.features(),
             required_limits: adapter.limits(),
+            experimental_features,
             ..Default::default()
         });
         let (device, queue) =
@@ -283,11 +318,5 @@ impl Gpu {
     pub fn abandon(&self) {
         *self.lost.lock().expect("not poisoned") = Some("it was given up".to_owned());
         self.device.destroy();
-    }
-
-    /// The first need the device cannot meet.
-    pub fn missing(&self, storage: Elem, needs: &[Need]) -> Option<Need> {
-        let implied = (storage == Elem::F16).then_some(Need::ShaderF16);
-        needs.iter().copied().chain(implied).find(|need| !self.report.has(*need))
     }
 }

@@ -24,6 +24,9 @@ pub enum GpuError {
     /// A limit of this adapter; the cell is unsupported, not wrong.
     #[error("{0}")]
     Unsupported(String),
+    /// A buffer larger than this adapter binds at once; some kernels have strategies that cut it.
+    #[error("{0}")]
+    Oversize(String),
 }
 
 impl From<wgpu::Error> for GpuError {

@@ -3,7 +3,7 @@
 use super::Gpu;
 use super::buffers::BufferSet;
 use super::error::GpuError;
-use crate::kernel::{Launch, Variant};
+use crate::kernel::{Launch, Slice, Variant};
 
 /// Whether wgpu's run-time checks (bounds, loop bounding, division) are compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,7 @@ pub struct Program {
 pub(super) struct Pass {
     pub pipeline: wgpu::ComputePipeline,
     pub grid: [u32; 3],
+    pub slice: Slice,
 }
 
 impl Program {
@@ -41,10 +42,10 @@ impl Program {
         self.passes.len() as u32
     }
 
-    /// Records every dispatch of one run.
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup) {
-        pass.set_bind_group(0, bindings, &[]);
-        for Pass { pipeline, grid } in &self.passes {
+    /// Records every dispatch of one run, each with its bindings.
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &[wgpu::BindGroup]) {
+        for (Pass { pipeline, grid, .. }, bindings) in self.passes.iter().zip(bindings) {
+            pass.set_bind_group(0, bindings, &[]);
             pass.set_pipeline(pipeline);
             pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
         }
@@ -82,11 +83,20 @@ impl Gpu {
             immediate_size: 0,
         });
         let mut passes = Vec::new();
+        // Slices of one buffer share a pipeline.
+        let mut built: Vec<(&str, Vec<(&str, f64)>, wgpu::ComputePipeline)> = Vec::new();
         // An empty grid is a run that does nothing (rule E7).
         let work = launch.dispatches.iter().filter(|dispatch| !dispatch.grid.contains(&0));
         for dispatch in work {
             let constants = variant.constants.iter().chain(&dispatch.constants).copied();
             let constants: Vec<(&str, f64)> = constants.collect();
+            let (grid, slice) = (dispatch.grid, dispatch.slice.clone());
+            let known =
+                built.iter().find(|(entry, set, _)| *entry == dispatch.entry && *set == constants);
+            if let Some((.., pipeline)) = known {
+                passes.push(Pass { pipeline: pipeline.clone(), grid, slice });
+                continue;
+            }
             let create = || {
                 self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some(dispatch.entry),
@@ -101,7 +111,8 @@ impl Gpu {
                 })
             };
             let pipeline = self.scoped(create).map_err(as_shader_error)?;
-            passes.push(Pass { pipeline, grid: dispatch.grid });
+            built.push((dispatch.entry, constants, pipeline.clone()));
+            passes.push(Pass { pipeline, grid, slice });
         }
         Ok(Program { passes, layout })
     }

@@ -84,6 +84,7 @@ pub mod normalize {
 }
 
 pub mod probe {
+    pub mod cooperative_matrix;
     pub mod copy;
     pub mod dot4;
     pub mod fma;
@@ -415,6 +416,12 @@ pub const ALL: &[Entry] = &[
         name: "standardize",
         kernel: normalize::standardize::KERNEL,
         wgsl: include_str!("../../kernels/normalize/standardize.wgsl"),
+    },
+    Entry {
+        family: "probe",
+        name: "cooperative_matrix",
+        kernel: probe::cooperative_matrix::KERNEL,
+        wgsl: include_str!("../../kernels/probe/cooperative_matrix.wgsl"),
     },
     Entry {
         family: "probe",

@@ -3,6 +3,7 @@
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
 use crate::kernels::ALL;
+use crate::shader::Dialect;
 
 /// One thing to verify and time on a device.
 #[derive(Clone)]
@@ -43,6 +44,16 @@ impl Cell {
     /// How floating-point tensors are stored.
     pub fn storage(&self) -> Elem {
         self.variant.storage(self.dtype)
+    }
+
+    /// What the text of the shader is written over.
+    pub fn dialect(&self) -> Dialect {
+        Dialect::of(self.variant, self.dtype)
+    }
+
+    /// Whether a dispatch binds buffers in part.
+    pub fn is_cut(&self) -> bool {
+        self.launch().dispatches.iter().any(|dispatch| !dispatch.slice.windows.is_empty())
     }
 
     /// Params and tensors of one distribution.

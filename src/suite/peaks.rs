@@ -24,12 +24,17 @@ const HOPELESS: f64 = 2.0;
 const GROWTH_READINGS: usize = 8;
 /// Dispatches in one pass for the launch-overhead line.
 const LAUNCH_POINTS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
-/// Arithmetic probes and the unit of their rate.
-const ARITHMETIC: [(&str, Dtype, &str); 3] = [
-    ("fma", Dtype::F32, "flops_per_s"),
-    ("fma", Dtype::F16Acc, "flops_per_s"),
-    ("dot4", Dtype::I8, "ops_per_s"),
+/// Arithmetic probes, the unit of their rate, and the threads that one of their `n` stands for.
+const ARITHMETIC: [(&str, Dtype, &str, usize); 5] = [
+    ("fma", Dtype::F32, "flops_per_s", 1),
+    ("fma", Dtype::F16Acc, "flops_per_s", 1),
+    ("dot4", Dtype::I8, "ops_per_s", 1),
+    (MATRICES, Dtype::F32, "flops_per_s", 512),
+    (MATRICES, Dtype::F16, "flops_per_s", 512),
 ];
+/// The probe of cooperative matrices. Its f16 rate bounds kernels that use them on f16 with f32
+/// sums, whose arithmetic is that precision; all other f16 kernels compute in f32.
+const MATRICES: &str = "cooperative_matrix";
 /// Threads of the arithmetic probes: enough to fill the largest GPUs.
 const FMA_THREADS: usize = 1 << 18;
 /// A CPU driver needs no more than its cores.
@@ -87,8 +92,8 @@ pub fn measure(session: &Session) -> Result<Found, GpuError> {
             found.take(&probe, "bytes_per_s", rate);
         }
     }
-    for (name, dtype, unit) in ARITHMETIC {
-        let Some(shape) = arithmetic_shape(session, name, dtype)? else { continue };
+    for (name, dtype, unit, threads) in ARITHMETIC {
+        let Some(shape) = arithmetic_shape(session, name, dtype, threads)? else { continue };
         let probe = Probe { name, dtype, shape, bytes: None };
         let rate = best(session, &probe, |work| work.flops)?;
         let rate = rate.and_then(|rate| grows_with_its_work(session, &probe).map(|()| rate));
@@ -107,11 +112,12 @@ fn arithmetic_shape(
     session: &Session,
     name: &str,
     dtype: Dtype,
+    threads: usize,
 ) -> Result<Option<Shape>, GpuError> {
     let emulated = session.gpu().report.emulated;
-    let threads = if emulated { FMA_THREADS_EMULATED } else { FMA_THREADS };
+    let n = if emulated { FMA_THREADS_EMULATED } else { FMA_THREADS } / threads;
     let (least, most) = FMA_TRIPS;
-    let of = |trips| Shape::new(&[("n", threads), ("t", trips)]);
+    let of = |trips| Shape::new(&[("n", n), ("t", trips)]);
     let cells = probe_cells(name, dtype, &of(least));
     let Some(cell) = cells.into_iter().find(|cell| session.supports(cell)) else {
         return Ok(None);
@@ -127,7 +133,8 @@ fn grows_with_its_work(session: &Session, probe: &Probe) -> Result<(), String> {
     let shape = &probe.shape;
     let twice = Shape::new(&[("n", shape["n"]), ("t", 2 * shape["t"])]);
     let pair = [shape, &twice].map(|shape| {
-        let cell = probe_cells(probe.name, probe.dtype, shape).into_iter().next();
+        let mut cells = probe_cells(probe.name, probe.dtype, shape).into_iter();
+        let cell = cells.find(|cell| session.supports(cell));
         session.prepare(&cell.expect("this probe was just timed"))
     });
     let [Ok(once), Ok(twice)] = pair else { return Err("twice the work does not run".to_owned()) };
@@ -252,6 +259,8 @@ pub fn ceilings(peaks: &[record::Peak]) -> measure::Peaks {
         match (peak.unit.as_str(), peak.bytes) {
             ("bytes_per_s", Some(bytes)) if peak.probe == "copy" => copy.push((bytes, peak.value)),
             ("bytes_per_s", Some(bytes)) => read.push((bytes, peak.value)),
+            // The f32 peak is what any kernel can reach.
+            (_, _) if peak.probe == MATRICES && peak.dtype == Dtype::F32.name() => {}
             ("flops_per_s" | "ops_per_s", _) => {
                 ceilings.flops.extend(Dtype::parse(&peak.dtype).map(|dtype| (dtype, peak.value)));
             }

@@ -54,16 +54,19 @@ pub struct CellError {
     pub reason: String,
     /// The device cannot be used any more.
     pub fatal: bool,
+    /// A buffer is larger than the device binds at once.
+    oversize: bool,
 }
 
 impl From<GpuError> for CellError {
     fn from(error: GpuError) -> Self {
         let status = match error {
-            GpuError::Unsupported(_) => Status::Unsupported,
+            GpuError::Unsupported(_) | GpuError::Oversize(_) => Status::Unsupported,
             _ => Status::Error,
         };
         let fatal = matches!(error, GpuError::Lost(_));
-        CellError { status, reason: error.to_string(), fatal }
+        let oversize = matches!(error, GpuError::Oversize(_));
+        CellError { status, reason: error.to_string(), fatal, oversize }
     }
 }
 
@@ -81,7 +84,20 @@ impl From<Failure> for CellError {
 
 impl CellError {
     pub(super) fn new(status: Status, reason: String) -> Self {
-        CellError { status, reason, fatal: false }
+        CellError { status, reason, fatal: false, oversize: false }
+    }
+
+    /// The same, with the strategies of the kernel that cut what is too large.
+    fn naming_slices(mut self, cell: &Cell) -> Self {
+        let slices = cell.entry.kernel.spec().variants.iter().filter(|variant| {
+            let other = Cell { variant, ..cell.clone() };
+            (variant.refuses)(&cell.shape).is_none() && other.is_cut()
+        });
+        let names: Vec<&str> = slices.map(|variant| variant.name).collect();
+        if self.oversize && !names.is_empty() {
+            self.reason += &format!("; {} binds less at a time", names.join(" or "));
+        }
+        self
     }
 }
 
@@ -192,7 +208,7 @@ impl Session {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let source = shader::source(self.sources.get(cell.entry), cell.storage());
+        let source = shader::source(self.sources.get(cell.entry), &cell.dialect());
         self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
     }
 
@@ -256,7 +272,9 @@ impl Session {
     ) -> (Row, bool) {
         let mut row = item.row(Status::Ok, None, self.checks.name());
         let result = match item {
-            Item::Kernel(cell) => self.try_run(cell, task, &mut row, alive),
+            Item::Kernel(cell) => {
+                self.try_run(cell, task, &mut row, alive).map_err(|error| error.naming_slices(cell))
+            }
             Item::Pipeline(cell) => self.try_pipeline(cell, task, &mut row, alive),
         };
         match result {
@@ -315,8 +333,11 @@ impl Session {
     }
 
     pub(super) fn unsupported(&self, cell: &Cell) -> Option<String> {
-        let missing = self.gpu.missing(cell.storage(), cell.variant.needs);
-        missing.map(|need| format!("needs {need}")).or_else(|| (cell.variant.refuses)(&cell.shape))
+        let wanted = cell.dialect().features(cell.variant.needs).into_iter();
+        let missing = wanted.into_iter().find(|feature| !self.gpu.report.has(feature));
+        missing
+            .map(|feature| format!("needs {feature}"))
+            .or_else(|| (cell.variant.refuses)(&cell.shape))
     }
 
     /// What keeps a cell from being tried at all; otherwise its ideal time.

@@ -1,7 +1,7 @@
 //! Fusions with the absent modalities zeroed first, as linear algebra on whole arrays.
 
 use fusebench::inputs::Inputs;
-use fusebench::kernel::Problem;
+use fusebench::kernel::{Dtype, Problem};
 use ndarray::{
     Array1, Array2, Array3, ArrayD, ArrayView1, ArrayView2, Axis, Ix1, Ix2, Ix3, Zip, concatenate,
     s, stack,
@@ -12,7 +12,7 @@ use super::{float, probabilities};
 /// The expected outputs of a kernel of this family, before storage.
 pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
     let y = match name {
-        "concat" => concat(problem.inputs),
+        "concat" => concat(problem),
         "early_fusion" => early_fusion(problem.inputs),
         "film" => return vec![film(problem.inputs).into_dyn()],
         "gated_fusion" => gated_fusion(problem.inputs),
@@ -102,9 +102,14 @@ fn joined(parts: &[Array2<f64>]) -> Array2<f64> {
     concatenate(Axis(1), &views).expect("one row for each sample")
 }
 
-fn concat(inputs: &Inputs) -> Array2<f64> {
+fn concat(problem: &Problem) -> Array2<f64> {
+    let inputs = problem.inputs;
     let names = ["x0", "x1", "x2", "x3", "x4", "x5"].into_iter().enumerate();
-    let parts = names.map(|(m, name)| without_absent(float(inputs, name).view(), inputs, m));
+    let values = |name| match problem.dtype {
+        Dtype::I8 => inputs.codes::<Ix2>(name).mapv(f64::from),
+        _ => float(inputs, name),
+    };
+    let parts = names.map(|(m, name)| without_absent(values(name).view(), inputs, m));
     joined(&parts.collect::<Vec<_>>())
 }
 
@@ -206,17 +211,31 @@ fn multiplicative_interaction(problem: &Problem) -> Array2<f64> {
     let m2 = without_absent(float("m2").view(), inputs, 1);
     let c = super::float::<Ix1>(inputs, "c");
     if problem.shape.option().is_some_and(|tag| tag.starts_with("vector")) {
-        return (m1.dot(&float("w")) + float("v")) * &m2 + m1.dot(&float("u")) + c;
+        let w = unblocked(problem, m1.ncols(), c.len());
+        return (m1.dot(&w) + float("v")) * &m2 + m1.dot(&float("u")) + c;
     }
     let (d1, d2, o) = (m1.ncols(), m2.ncols(), c.len());
     let mut weights = Array3::zeros((d1 + 1, d2 + 1, o));
     weights.slice_mut(s![0, 0, ..]).assign(&c);
     weights.slice_mut(s![0, 1.., ..]).assign(&float("v"));
     weights.slice_mut(s![1.., 0, ..]).assign(&float("u"));
-    let w = float("w").into_shape_with_order((d1, d2, o)).expect("three axes");
+    let w = unblocked(problem, d1 * d2, o);
+    let w = w.into_shape_with_order((d1, d2, o)).expect("three axes");
     weights.slice_mut(s![1.., 1.., ..]).assign(&w);
     let weights = weights.into_shape_with_order(((d1 + 1) * (d2 + 1), o)).expect("cells");
     products(&with_ones(&m1), &with_ones(&m2)).dot(&weights)
+}
+
+/// The blocks of outputs that W is stored in, side by side.
+fn unblocked(problem: &Problem, rows: usize, o: usize) -> Array2<f64> {
+    let flat = super::float::<Ix1>(problem.inputs, "w");
+    let width = (o.div_ceil(8).div_ceil(64) * 64).max(64);
+    let mut w = Array2::zeros((rows, o));
+    for (mut block, first) in w.axis_chunks_iter_mut(Axis(1), width).zip((0..).step_by(width)) {
+        let values = flat.iter().copied().skip(first * rows);
+        block.iter_mut().zip(values).for_each(|(to, from)| *to = from);
+    }
+    w
 }
 
 fn log_softmax(x: ArrayView1<f64>) -> Array1<f64> {

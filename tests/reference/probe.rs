@@ -15,6 +15,7 @@ pub fn oracle(name: &str, problem: &Problem) -> Vec<ArrayD<f64>> {
         "launch_overhead" => Array2::from_elem((1, 1), 24_301.0),
         "write" => write(problem),
         "dot4" => dot4(problem),
+        "cooperative_matrix" => cooperative_matrix(problem),
         "workgroup_memory" => workgroup_memory(problem),
         "subgroup_sum" => return subgroup_sum(problem),
         _ => panic!("write an oracle for {name}"),
@@ -44,6 +45,27 @@ fn dot4(problem: &Problem) -> Array2<f64> {
         }
     }
     column(sums.into_iter())
+}
+
+/// Whole products, added trip by trip.
+fn cooperative_matrix(problem: &Problem) -> Array2<f64> {
+    let side = if problem.variant.name == "side8" { 8 } else { 16 };
+    let factor = |name, which: usize| {
+        let values = float::<Ix2>(problem.inputs, name);
+        let values = values.iter().skip(which * side * side).take(side * side).copied();
+        Array1::from_iter(values).into_shape_with_order((side, side)).expect("a square")
+    };
+    let chains: Vec<Array2<f64>> =
+        [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| factor("a", i).dot(&factor("b", j))).into();
+    let rows = problem.shape["n"] * 16 * 4 * side;
+    let c = float::<Ix2>(problem.inputs, "c").into_iter().take(rows * side);
+    let mut y = Array1::from_iter(c).into_shape_with_order((rows, side)).expect("whole rows");
+    for _ in 0..problem.shape["t"] {
+        for (index, mut matrix) in y.axis_chunks_iter_mut(Axis(0), side).enumerate() {
+            matrix += &chains[index % 4];
+        }
+    }
+    y
 }
 
 /// The walk of each lane, which all workgroups share.

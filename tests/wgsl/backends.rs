@@ -12,7 +12,9 @@ use super::{Check, Pipeline};
 /// One pipeline in the languages of two back ends.
 pub struct Translation {
     pub spirv: Vec<u32>,
-    pub hlsl: Hlsl,
+    /// The one exception: HLSL has no cooperative matrices below shader model 6.9 and naga
+    /// translates none. No DX12 adapter reports the feature, so such a cell is unsupported there.
+    pub hlsl: Option<Hlsl>,
 }
 
 pub struct Hlsl {
@@ -33,17 +35,10 @@ pub fn translate(
         pipeline_constants::process_overrides(module, info, Some((entry.0, &entry.1)), &constants)
             .map_err(|error| format!("overrides: {error}"))?;
 
-    // At 6.4 naga writes dot4add_i8packed(a, b, 0), of whose 0 the fetched compiler, older than the
-    // one that wgpu asks for, makes 64 bits.
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
-    let hlsl_entry = hlsl::PipelineOptions { entry_point: Some(entry.clone()) };
-    let mut text = String::new();
-    let reflection = hlsl::Writer::new(&mut text, &options, &hlsl_entry)
-        .write(&module, &info, None)
-        .map_err(|error| format!("HLSL: {error}"))?;
-    let name = reflection.entry_point_names.into_iter().next().ok_or("HLSL: no entry point")?;
-    let hlsl = Hlsl { text, entry: name.map_err(|error| format!("HLSL: {error}"))? };
-
+    let hlsl = match pipeline.matrices {
+        true => None,
+        false => Some(to_hlsl(&module, &info, &entry)?),
+    };
     let options = msl::Options { lang_version: (2, 4), ..Default::default() };
     let msl_entry = msl::PipelineOptions { entry_point: Some(entry.clone()), ..Default::default() };
     msl::write_string(&module, &info, &options, &msl_entry)
@@ -56,14 +51,40 @@ pub fn translate(
     Ok(Translation { spirv, hlsl })
 }
 
-/// Whether `spirv-val` of Debian's spirv-tools is installed.
+fn to_hlsl(
+    module: &Module,
+    info: &ModuleInfo,
+    entry: &(ShaderStage, String),
+) -> Result<Hlsl, String> {
+    // At 6.4 naga writes dot4add_i8packed(a, b, 0), of whose 0 the fetched compiler, older than the
+    // one that wgpu asks for, makes 64 bits.
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+    let hlsl_entry = hlsl::PipelineOptions { entry_point: Some(entry.clone()) };
+    let mut text = String::new();
+    let reflection = hlsl::Writer::new(&mut text, &options, &hlsl_entry)
+        .write(module, info, None)
+        .map_err(|error| format!("HLSL: {error}"))?;
+    let name = reflection.entry_point_names.into_iter().next().ok_or("HLSL: no entry point")?;
+    Ok(Hlsl { text, entry: name.map_err(|error| format!("HLSL: {error}"))? })
+}
+
+/// What scripts/oracles fetches: distributions carry versions from before cooperative matrices.
+const NEW_SPIRV_VAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.oracles/spirv-val");
+
+/// Whether there is a `spirv-val` at all.
 pub fn has_spirv_val() -> bool {
-    Command::new("spirv-val").arg("--version").output().is_ok()
+    has_new_spirv_val() || Command::new("spirv-val").arg("--version").output().is_ok()
+}
+
+/// Whether there is one that knows cooperative matrices.
+pub fn has_new_spirv_val() -> bool {
+    Command::new(NEW_SPIRV_VAL).arg("--version").output().is_ok()
 }
 
 /// What `spirv-val` says about one module.
 pub fn spirv_val(words: &[u32]) -> Check {
-    let mut child = Command::new("spirv-val")
+    let program = if has_new_spirv_val() { NEW_SPIRV_VAL } else { "spirv-val" };
+    let mut child = Command::new(program)
         .args(["--target-env", "vulkan1.3", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

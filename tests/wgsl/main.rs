@@ -9,14 +9,14 @@ mod directx;
 use std::collections::BTreeSet;
 use std::{env, fs};
 
-use backends::{Hlsl, has_spirv_val, spirv_val, translate};
+use backends::{Hlsl, has_new_spirv_val, has_spirv_val, spirv_val, translate};
 use common::{kernels, skipped};
 use directx::DirectX;
 use fusebench::inputs::{Distribution, Generator};
 use fusebench::kernel::Entry;
 use fusebench::kernel::{Dtype, Elem, Kernel, Preset, Shape};
 use fusebench::kernels::ALL;
-use fusebench::shader;
+use fusebench::shader::{self, Dialect};
 use naga::valid::{
     Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
 };
@@ -31,7 +31,8 @@ const MAX_LINES: usize = 200;
 fn compile(source: &str) -> Result<(Module, ModuleInfo), String> {
     let module =
         naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-    let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let capabilities =
+        Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator
         .subgroup_stages(ShaderStages::COMPUTE)
@@ -48,14 +49,16 @@ struct Pipeline {
     constants: Vec<(&'static str, f64)>,
     /// The buffers that the launch gives it to write.
     writable: Vec<&'static str>,
+    /// Whether it multiplies cooperative matrices, of which not every back end and tool knows.
+    matrices: bool,
 }
 
 /// The distinct pipelines of all smoke and models shapes.
-fn pipelines(kernel: &dyn Kernel, dtype: Dtype, storage: Elem) -> Vec<Pipeline> {
+fn pipelines(kernel: &dyn Kernel, dtype: Dtype, dialect: &Dialect) -> Vec<Pipeline> {
     let mut found = Vec::new();
     for shape in [Preset::Smoke, Preset::Models].into_iter().flat_map(|p| kernel.shapes(p)) {
         for variant in kernel.spec().variants {
-            if (variant.refuses)(&shape).is_some() || variant.storage(dtype) != storage {
+            if (variant.refuses)(&shape).is_some() || Dialect::of(variant, dtype) != *dialect {
                 continue;
             }
             let launch = kernel.launch(&shape, dtype, variant);
@@ -64,8 +67,9 @@ fn pipelines(kernel: &dyn Kernel, dtype: Dtype, storage: Elem) -> Vec<Pipeline> 
             for dispatch in launch.dispatches {
                 let constants = variant.constants.iter().copied().chain(dispatch.constants);
                 let constants = constants.collect();
-                let pipeline =
-                    Pipeline { entry: dispatch.entry, constants, writable: writable.clone() };
+                let (entry, writable) = (dispatch.entry, writable.clone());
+                let matrices = dialect.matrix.is_some();
+                let pipeline = Pipeline { entry, constants, writable, matrices };
                 if !found.contains(&pipeline) {
                     found.push(pipeline);
                 }
@@ -196,17 +200,18 @@ fn check_params(module: &Module, names: &[&str]) -> Check {
     Err(format!("Params are {declared:?} in WGSL and {expected:?} in Rust"))
 }
 
-/// Runs a check for every kernel, precision and storage and reports all failures together.
-fn for_each_kernel(check: impl Fn(&Entry, Dtype, Elem) -> Check) {
+/// Runs a check for every kernel, precision and dialect and reports all failures together.
+fn for_each_kernel(check: impl Fn(&Entry, Dtype, &Dialect) -> Check) {
     let mut failures = Vec::new();
     for entry in kernels() {
         for &dtype in entry.kernel.spec().dtypes {
-            let mut storages: Vec<Elem> = Vec::new();
-            for storage in entry.kernel.spec().variants.iter().map(|v| v.storage(dtype)) {
-                if !storages.contains(&storage) {
-                    storages.push(storage);
-                    let of = |why| format!("{} {} {storage:?}: {why}", entry.path(), dtype.name());
-                    failures.extend(check(entry, dtype, storage).err().map(of));
+            let mut dialects: Vec<Dialect> = Vec::new();
+            for variant in entry.kernel.spec().variants {
+                let dialect = Dialect::of(variant, dtype);
+                if !dialects.contains(&dialect) {
+                    dialects.push(dialect);
+                    let of = |why| format!("{} {} {dialect:?}: {why}", entry.path(), dtype.name());
+                    failures.extend(check(entry, dtype, &dialect).err().map(of));
                 }
             }
         }
@@ -218,21 +223,23 @@ fn for_each_kernel(check: impl Fn(&Entry, Dtype, Elem) -> Check) {
 fn every_pipeline_compiles_for_every_back_end() {
     let validate = has_spirv_val();
     assert!(validate || env::var_os("CI").is_none(), "spirv-val is not installed");
+    let validate_matrices = has_new_spirv_val();
+    assert!(validate_matrices || env::var_os("CI").is_none(), "run scripts/oracles: no spirv-val");
     let directx = DirectX::find();
     assert!(directx.is_some() || env::var_os("CI").is_none(), "run scripts/oracles: no DXC");
     let count = std::cell::Cell::new(0);
-    for_each_kernel(|entry, dtype, storage| {
-        let (module, info) = compile(&shader::source(entry.wgsl, storage))?;
-        for pipeline in pipelines(entry.kernel, dtype, storage) {
+    for_each_kernel(|entry, dtype, dialect| {
+        let (module, info) = compile(&shader::source(entry.wgsl, dialect))?;
+        for pipeline in pipelines(entry.kernel, dtype, dialect) {
             let of = |error| format!("{pipeline:?}: {error}");
             let translation = translate(&module, &info, &pipeline).map_err(of)?;
             check_writes(&module, &info, &pipeline).map_err(of)?;
             count.set(count.get() + 1);
-            if validate {
+            if if pipeline.matrices { validate_matrices } else { validate } {
                 spirv_val(&translation.spirv).map_err(of)?;
             }
-            if let Some(directx) = &directx {
-                directx.compile(&translation.hlsl).map_err(of)?;
+            if let (Some(directx), Some(hlsl)) = (&directx, &translation.hlsl) {
+                directx.compile(hlsl).map_err(of)?;
             }
         }
         Ok(())
@@ -241,6 +248,10 @@ fn every_pipeline_compiles_for_every_back_end() {
     if !validate {
         println!("skipped: spirv-val is not installed, {} modules not validated", count.get());
     }
+    if !validate_matrices {
+        let why = "spirv-val knows no cooperative matrices, run scripts/oracles";
+        skipped("every_pipeline_compiles_for_every_back_end", why);
+    }
     if directx.is_none() {
         skipped("every_pipeline_compiles_for_every_back_end", "DXC absent, run scripts/oracles");
     }
@@ -248,9 +259,9 @@ fn every_pipeline_compiles_for_every_back_end() {
 
 #[test]
 fn every_entry_point_is_used() {
-    for_each_kernel(|entry, dtype, storage| {
-        let (module, _) = compile(&shader::source(entry.wgsl, storage))?;
-        let used = pipelines(entry.kernel, dtype, storage);
+    for_each_kernel(|entry, dtype, dialect| {
+        let (module, _) = compile(&shader::source(entry.wgsl, dialect))?;
+        let used = pipelines(entry.kernel, dtype, dialect);
         let idle = module.entry_points.iter().find(|e| !used.iter().any(|p| p.entry == e.name));
         idle.map_or(Ok(()), |e| Err(format!("no smoke or models shape runs {}", e.name)))
     });
@@ -258,8 +269,8 @@ fn every_entry_point_is_used() {
 
 #[test]
 fn every_interface_is_the_one_described() {
-    for_each_kernel(|entry, dtype, storage| {
-        let (module, _) = compile(&shader::source(entry.wgsl, storage))?;
+    for_each_kernel(|entry, dtype, dialect| {
+        let (module, _) = compile(&shader::source(entry.wgsl, dialect))?;
         let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
         let interface = interface(entry.kernel, &shape, dtype)?;
         check_params(&module, &interface.params)?;
@@ -277,6 +288,16 @@ fn every_file_keeps_the_rules() {
     }
 }
 
+const F32: Dialect = Dialect { storage: Elem::F32, sum: Elem::F32, matrix: None };
+
+fn plain(
+    entry: &'static str,
+    constants: Vec<(&'static str, f64)>,
+    writable: Vec<&'static str>,
+) -> Pipeline {
+    Pipeline { entry, constants, writable, matrices: false }
+}
+
 fn layer_norm() -> &'static Entry {
     ALL.iter().find(|entry| entry.name == "layer_norm").expect("a kernel")
 }
@@ -285,20 +306,20 @@ fn layer_norm() -> &'static Entry {
 fn corrupted(from: &str, to: &str) -> String {
     let wgsl = layer_norm().wgsl;
     assert!(wgsl.contains(from), "nothing to corrupt: {from}");
-    shader::source(&wgsl.replacen(from, to, 1), Elem::F32)
+    shader::source(&wgsl.replacen(from, to, 1), &F32)
 }
 
 #[test]
 fn corrupted_shaders_do_not_compile() {
     assert!(compile(&corrupted("f32(g[i])", "vec2<f32>(g[i])")).is_err());
     assert!(compile(&corrupted("@builtin(workgroup_id)", "")).is_err());
-    assert!(compile(&shader::source("var<private> h: f16;", Elem::F32)).is_err());
+    assert!(compile(&shader::source("var<private> h: f16;", &F32)).is_err());
 }
 
 #[test]
 fn unknown_constants_and_entries_are_refused() {
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
-    let of = |entry, name| Pipeline { entry, constants: vec![(name, 8.0)], writable: vec![] };
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, &F32)).expect("valid");
+    let of = |entry, name| plain(entry, vec![(name, 8.0)], vec![]);
     assert!(translate(&module, &info, &of("thread", "WG")).is_ok());
     assert!(translate(&module, &info, &of("thread", "LANES")).is_err());
     assert!(translate(&module, &info, &of("no_such_entry", "WG")).is_err());
@@ -306,8 +327,8 @@ fn unknown_constants_and_entries_are_refused() {
 
 #[test]
 fn writing_a_buffer_that_is_not_provided_is_found() {
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
-    let of = |writable| Pipeline { entry: "thread", constants: vec![], writable };
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, &F32)).expect("valid");
+    let of = |writable| plain("thread", vec![], writable);
     assert_eq!(check_writes(&module, &info, &of(vec!["y"])), Ok(()));
     assert!(check_writes(&module, &info, &of(vec!["scores"])).is_err());
 }
@@ -319,9 +340,8 @@ fn a_corrupted_module_fails_spirv_val() {
         println!("skipped: spirv-val is not installed, 1 check not made");
         return;
     }
-    let (module, info) = compile(&shader::source(layer_norm().wgsl, Elem::F32)).expect("valid");
-    let constants = vec![("WG", 8.0)];
-    let pipeline = Pipeline { entry: "thread", constants, writable: vec![] };
+    let (module, info) = compile(&shader::source(layer_norm().wgsl, &F32)).expect("valid");
+    let pipeline = plain("thread", vec![("WG", 8.0)], vec![]);
     let words = translate(&module, &info, &pipeline).expect("valid").spirv;
     assert_eq!(spirv_val(&words), Ok(()));
     assert!(spirv_val(&words[..words.len() - 1]).is_err(), "OpFunctionEnd is missing");

@@ -41,8 +41,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new(
         "padding reads the first step",
-        "select(vec4<f32>(), vec4<f32>(x4[index]), inside)",
-        "vec4<f32>(x4[index])",
+        "select(Sum4(), Sum4(x4[index]), inside)",
+        "Sum4(x4[index])",
     ),
     Mutant::new("stride ignored", "j * params.stride", "j"),
     Mutant::new("last tap dropped", "q < end; q++", "q + 1u < end; q++"),
@@ -59,7 +59,7 @@ impl Kernel for Conv1d {
         Spec {
             summary: "convolve a stream along time with stride, zero padding and bias",
             difficulties: &[1, 3],
-            dtypes: &[Dtype::F32, Dtype::F16],
+            dtypes: &[Dtype::F32, Dtype::F16, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
             mutants: MUTANTS,
@@ -76,6 +76,7 @@ impl Kernel for Conv1d {
                 of(1, 70, 64, 33, 3, 2, 1),
                 of(1, 3, 4, 5, 7, 1, 3),
                 of(1, 2, 4, 8, 5, 1, 0),
+                of(0, 8, 4, 5, 3, 1, 1),
                 depthwise(2, 31, 35, 5, 1, 2),
                 depthwise(1, 257, 16, 9, 1, 4),
                 depthwise(3, 10, 8, 3, 2, 1),
@@ -134,7 +135,8 @@ impl Kernel for Conv1d {
         let u = targets(shape);
         let terms = if is_depthwise(shape) { w } else { w * c };
         let elements = b * t * c + o * terms + o + b * u * o;
-        Work::new(b * u * o * (2 * terms + 1), dtype.bytes() * elements)
+        let work = Work::new(b * u * o * (2 * terms + 1), dtype.bytes() * elements);
+        Work { arithmetic: dtype.arithmetic(), ..work }
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -170,6 +172,7 @@ fn conv1d<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (width, stride, pad, u) = (shape["w"], shape["s"], shape["p"], targets(shape));
     let x = problem.inputs.float::<Ix3>("x");
     let bias = problem.inputs.float::<Ix1>("bias");
+    let kept_in = problem.dtype.sum();
     // One invocation adds all products, in whatever order its compiler likes.
     vec![by_rows(rows, b * u, o, |row, mut y| {
         let (sample, first) = (row / u, row % u * stride);
@@ -183,11 +186,11 @@ fn conv1d<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
                 let w = problem.inputs.float::<Ix2>("w");
                 let taps = w.slice_move(s![column, taps.clone()]);
                 let values = window.column(column);
-                S::dot(values.iter().copied().zip(taps.iter().copied()), width)
+                S::dot_in(kept_in, values.iter().copied().zip(taps.iter().copied()), width)
             } else {
                 let w = problem.inputs.float::<Ix3>("w");
                 let taps = w.slice_move(s![column, taps.clone(), ..]);
-                S::dot(window.iter().copied().zip(taps.iter().copied()), width * c)
+                S::dot_in(kept_in, window.iter().copied().zip(taps.iter().copied()), width * c)
             };
             y[column] = (sum + S::exact(f64::from(bias[column]))).store(problem.storage());
         }

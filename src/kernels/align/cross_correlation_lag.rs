@@ -118,7 +118,7 @@ impl Kernel for CrossCorrelationLag {
 
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
         let (b, lags, lanes) = (shape["b"], lags(shape), variant.constant("WG"));
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+        let run = |entry, grid| Dispatch::new(entry, grid);
         let vectors = shape["f"].is_multiple_of(4);
         let dispatches = match variant.name {
             "thread" => vec![

@@ -126,7 +126,7 @@ impl Kernel for Dtw {
 
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
         let (b, n, m, lanes) = (shape["b"], shape["n"], shape["m"], variant.constant("WG"));
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+        let run = |entry, grid| Dispatch::new(entry, grid);
         let each = spill(b.div_ceil(lanes));
         let serial = variant.name == "serial";
         let mut dispatches = if serial {

@@ -109,7 +109,7 @@ impl Kernel for ResampleLinear {
         launch.scratch = vec![Buffer::new("lower", Elem::U32, if stamped { rows } else { 0 }, 1)];
         if stamped {
             let grid = spill(rows.div_ceil(variant.constant("WG")));
-            launch.dispatches.insert(0, Dispatch { entry: "locate", grid, constants: Vec::new() });
+            launch.dispatches.insert(0, Dispatch::new("locate", grid));
         }
         launch.with_constant("SAMPLING", sampling(shape))
     }

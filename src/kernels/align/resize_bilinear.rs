@@ -113,11 +113,7 @@ impl Kernel for ResizeBilinear {
         let vectors = variant.name == "vector";
         let invocations = columns * c / if vectors { 4 } else { 1 };
         let across = invocations.div_ceil(variant.constant("WG")) as u32;
-        let run = |entry, rows: usize| Dispatch {
-            entry,
-            grid: [across, rows as u32, 1],
-            constants: Vec::new(),
-        };
+        let run = |entry, rows: usize| Dispatch::new(entry, [across, rows as u32, 1]);
         let soft = shape.option() == Some("antialias");
         let dispatches = match (soft, vectors) {
             (false, _) => vec![run(variant.name, rows)],

@@ -56,6 +56,7 @@ impl Kernel for SlidingWindowPool {
                 sliding(2, 500, 74, 10, 10),
                 sliding(2, 50, 35, 7, 3),
                 sliding(1, 3, 5, 7, 1),
+                sliding(0, 8, 5, 3, 1),
                 adaptive(2, 375, 35, 50),
                 adaptive(1, 3, 4, 7),
                 adaptive(1, 257, 33, 1),

@@ -131,8 +131,8 @@ impl Kernel for BottleneckAttention {
             ],
             scratch: vec![Buffer::new("parts", Elem::F32, modalities * b * f * h, d)],
             dispatches: vec![
-                Dispatch { entry, grid, constants: constants.clone() },
-                Dispatch { entry: "average", grid: average, constants },
+                Dispatch { constants: constants.clone(), ..Dispatch::new(entry, grid) },
+                Dispatch { constants, ..Dispatch::new("average", average) },
             ],
         }
     }

@@ -143,7 +143,7 @@ impl Kernel for CrossAttention {
                 ("BITS", f64::from(u8::from(pairs.has_bits()))),
                 ("SPLITS", splits as f64),
             ];
-            Dispatch { entry, grid: spill(invocations.div_ceil(lanes)), constants }
+            Dispatch { constants, ..Dispatch::new(entry, spill(invocations.div_ceil(lanes))) }
         };
         let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
         let flash = run(if vectors { "flash" } else { "flash_any" }, rows * splits);

@@ -113,11 +113,10 @@ impl Kernel for GatedCrossAttention {
             scratch: vec![Buffer::new("o", Elem::F32, positions, h * d)],
             dispatches: vec![
                 Dispatch {
-                    entry: attend,
-                    grid: spill((positions * h).div_ceil(lanes)),
                     constants: constants.clone(),
+                    ..Dispatch::new(attend, spill((positions * h).div_ceil(lanes)))
                 },
-                Dispatch { entry: project, grid, constants },
+                Dispatch { constants, ..Dispatch::new(project, grid) },
             ],
         }
     }

@@ -84,11 +84,7 @@ impl Kernel for Prune24 {
                 Buffer::new("p", Elem::U2, n, positions(k)),
             ],
             scratch: Vec::new(),
-            dispatches: vec![Dispatch {
-                entry: entry(variant),
-                grid: spill(workgroups),
-                constants: Vec::new(),
-            }],
+            dispatches: vec![Dispatch::new(entry(variant), spill(workgroups))],
         }
     }
 

@@ -142,9 +142,8 @@ fn dispatches(shape: &Shape, variant: &Variant, digits: &[(usize, bool)]) -> Vec
         _ => ("count_shared", "choose_shared", "write_shared"),
     };
     let run = |entry, workgroups: usize, constants: &[(&'static str, f64)]| Dispatch {
-        entry,
-        grid: spill(workgroups),
         constants: constants.to_vec(),
+        ..Dispatch::new(entry, spill(workgroups))
     };
     let quads = n.div_ceil(4);
     let mut all = Vec::new();

@@ -83,9 +83,8 @@ impl Kernel for QuantizeInt4 {
             ],
             scratch: Vec::new(),
             dispatches: vec![Dispatch {
-                entry: entry(variant),
-                grid: spill(workgroups),
                 constants,
+                ..Dispatch::new(entry(variant), spill(workgroups))
             }],
         }
     }

@@ -191,9 +191,8 @@ fn launch(shape: &Shape, variant: &Variant) -> Launch {
     };
     let by_group = entry(variant) == "group";
     let run = |entry, grid, lanes: usize| Dispatch {
-        entry,
-        grid,
         constants: vec![("MODE", mode), ("LANES", lanes as f64)],
+        ..Dispatch::new(entry, grid)
     };
     let each_word = || spill((m * words).div_ceil(lanes));
     let dispatches = match (span, shape.option()) {

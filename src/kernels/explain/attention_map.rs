@@ -94,7 +94,7 @@ impl Kernel for AttentionMap {
             (_, "thread") => rows.div_ceil(lanes),
             _ => rows,
         };
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+        let run = |entry, grid| Dispatch::new(entry, grid);
         Launch {
             outputs: vec![
                 Buffer::new("weights", dtype.storage(), rows, k),

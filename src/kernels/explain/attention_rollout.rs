@@ -1,12 +1,14 @@
 //! Attention rollout over the layers of a transformer (arXiv 2005.00928).
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView4, Axis, Ix2};
 
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
+    Suits, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,7 +19,14 @@ struct AttentionRollout;
 /// Tokens that `fused` holds in workgroup memory.
 const MAX_FUSED_T: usize = 1024;
 
+/// Most slices of the layers that `slices8` mixes one after the other.
+const SLICES: usize = 8;
+
 const VARIANTS: &[Variant] = &[
+    Variant {
+        refuses: |shape| refuses_uncut(shape["l"] * shape["h"] * shape["t"] * shape["t"]),
+        ..Variant::new("slices8", &[("WG", 8.0)])
+    },
     Variant::new("layers", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
@@ -38,6 +47,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("layer transposed", "mixed[base + j * params.t];", {
         "mixed[base - column + column * params.t + j];"
     }),
+    Mutant::new("slices all to the first layers", "params.first * params.t + ", ""),
     Mutant::new("last token dropped", "j < params.t; j++) {\n        let rows", {
         "j + 1u < params.t; j++) {\n        let rows"
     }),
@@ -67,6 +77,9 @@ impl Kernel for AttentionRollout {
                 of(4, 3, 65),
                 of(2, 1, 257),
                 of(2, 2, 0),
+                // Several slices, the last one shorter.
+                of(9, 3, 8),
+                of(5, 1, 16).tag("masked"),
                 of(3, 2, 7).tag("masked"),
                 of(2, 3, 33).tag("masked"),
             ],
@@ -74,6 +87,7 @@ impl Kernel for AttentionRollout {
                 of(12, 12, 197).from("ViT-B/16"),
                 of(12, 12, 257).from("DINOv2 ViT-B/14"),
                 of(12, 12, 50).from("CLIP ViT-B/32"),
+                of(24, 16, 577).from("CLIP ViT-L/14-336"),
             ],
             Preset::Sweep => [32, 64, 128, 256, 512].into_iter().map(|t| of(4, 8, t)).collect(),
         }
@@ -82,7 +96,7 @@ impl Kernel for AttentionRollout {
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
         let (l, h, t) = (shape["l"], shape["h"], shape["t"]);
         Inputs::new(
-            Params::new().size("layers", l).size("heads", h).size("t", t),
+            Params::new().size("layers", l).size("heads", h).size("t", t).size("first", 0),
             vec![attention(shape, generator)],
         )
     }
@@ -90,7 +104,7 @@ impl Kernel for AttentionRollout {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (l, t) = (shape["l"], shape["t"]);
         let lanes = variant.constant("WG");
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+        let run = |entry, grid| Dispatch::new(entry, grid);
         let scratch = |name, rows| Buffer::new(name, Elem::F32, rows, t);
         let outputs = vec![Buffer::new("r", dtype.storage(), t, t)];
         if variant.name == "fused" {
@@ -98,7 +112,20 @@ impl Kernel for AttentionRollout {
             let dispatches = vec![run("mix_group", spill(l * t)), fused];
             return Launch { outputs, scratch: vec![scratch("mixed", l * t)], dispatches };
         }
-        let mut dispatches = vec![run("mix_thread", spill((l * t).div_ceil(lanes)))];
+        let slices = match variant.name {
+            "slices8" => cut(l, SLICES, &[shape["h"] * t * t * dtype.bytes()]),
+            _ => vec![0..l],
+        };
+        let mix = |layers: &Range<usize>| {
+            let grid = spill((layers.len() * t).div_ceil(lanes));
+            Dispatch { slice: slice(shape, layers), ..run("mix_thread", grid) }
+        };
+        let mut dispatches: Vec<Dispatch> = slices.iter().map(mix).collect();
+        // Of the attention the other dispatches read nothing.
+        let run = |entry, grid| Dispatch {
+            slice: slice(shape, &slices[0]),
+            ..Dispatch::new(entry, grid)
+        };
         if l == 1 {
             dispatches.push(run("finish", spill((t * t).div_ceil(lanes))));
         }
@@ -106,7 +133,7 @@ impl Kernel for AttentionRollout {
             let source = if step == 0 { 0 } else { 2 - step % 2 };
             let constants = vec![("LAYER", layer as f64), ("SOURCE", source as f64)];
             let grid = [t.div_ceil(lanes) as u32, t.div_ceil(4) as u32, 1];
-            dispatches.push(Dispatch { entry: "multiply", grid, constants });
+            dispatches.push(Dispatch { constants, ..run("multiply", grid) });
         }
         let scratch = vec![scratch("mixed", l * t), scratch("ping", t), scratch("pong", t)];
         Launch { outputs, scratch, dispatches }
@@ -124,6 +151,19 @@ impl Kernel for AttentionRollout {
 
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         attention_rollout(problem, rows)
+    }
+}
+
+/// What a dispatch over some layers sees.
+fn slice(shape: &Shape, layers: &Range<usize>) -> Slice {
+    let plane = shape["h"] * shape["t"] * shape["t"];
+    if *layers == (0..shape["l"]) {
+        return Slice::default();
+    }
+    let elements = layers.start * plane..layers.end * plane;
+    Slice {
+        windows: vec![Window { buffer: "a", elements }],
+        params: vec![("layers", layers.len()), ("first", layers.start)],
     }
 }
 
@@ -151,7 +191,7 @@ fn attention_rollout<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>
     let (l, h, t) = (problem.shape["l"], problem.shape["h"], problem.shape["t"]);
     let a: ArrayView4<f32> = problem.inputs.float("a");
     let depth = match problem.variant.name {
-        "layers" => t,
+        "layers" | "slices8" => t,
         _ => {
             let lanes = problem.variant.constant("WG");
             t.div_ceil(lanes) + lanes.ilog2() as usize

@@ -39,7 +39,7 @@ pub fn of_size(seed: u32, row: usize, elements: usize, size: usize) -> u64 {
 
 /// The dispatches after the normal matrix is there: factor and solve, or both.
 pub fn solve(variant: &Variant, columns: usize, m: usize) -> Vec<Dispatch> {
-    let run = |entry, x: usize| Dispatch { entry, grid: [x as u32, 1, 1], constants: Vec::new() };
+    let run = |entry, x: usize| Dispatch::new(entry, [x as u32, 1, 1]);
     match variant.name {
         "thread" => vec![
             run("factor", m.min(1)),
@@ -60,9 +60,9 @@ pub fn launch(
 ) -> Launch {
     scratch.push(Buffer::new("gram", Elem::F32, m, m));
     let groups = (m * m).div_ceil(variant.constant("WG")) as u32;
-    dispatches.push(Dispatch { entry: "normal", grid: [groups, 1, 1], constants: Vec::new() });
+    dispatches.push(Dispatch::new("normal", [groups, 1, 1]));
     let sides = spill(outputs[0].len().div_ceil(variant.constant("WG")));
-    dispatches.push(Dispatch { entry: "sides", grid: sides, constants: Vec::new() });
+    dispatches.push(Dispatch::new("sides", sides));
     dispatches.extend(solve(variant, outputs[0].rows, m));
     Launch { outputs, scratch, dispatches }
 }

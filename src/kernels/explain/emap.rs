@@ -77,7 +77,7 @@ impl Kernel for Emap {
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
         let (n, c) = (shape["n"], shape["c"]);
         let of = |name, rows| Buffer::new(name, Elem::F32, rows, c);
-        let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+        let run = |entry, grid| Dispatch::new(entry, grid);
         let groups = |invocations: usize| {
             [invocations.div_ceil(variant.constant("WG")) as u32, u32::from(n > 0), 1]
         };

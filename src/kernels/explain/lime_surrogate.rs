@@ -101,7 +101,7 @@ impl Kernel for LimeSurrogate {
         let of = |name, rows, cols| Buffer::new(name, Elem::F32, rows, cols);
         let run = |entry, invocations: usize| {
             let groups = invocations.div_ceil(variant.constant("WG")) as u32;
-            Dispatch { entry, grid: [groups, 1, 1], constants: Vec::new() }
+            Dispatch::new(entry, [groups, 1, 1])
         };
         let outputs = vec![of("beta", c, m), of("intercept", c, 1)];
         let scratch = vec![of("weights", n, 1), of("means", m + 1, 1)];

@@ -6,16 +6,17 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
+use crate::rng;
 
 pub const KERNEL: &dyn Kernel = &Concat;
 
 struct Concat;
 
 /// Elements in 16 bytes of the narrowest storage type.
-const VECTOR: usize = 8;
+const VECTOR: usize = 16;
 
 const VARIANTS: &[Variant] = &[
     Variant::new("word_each", &[("WG", 64.0)]),
@@ -35,12 +36,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("fourth modality starts late", "first = p.f3; end", "first = p.f3 + 1u; end"),
     Mutant::new("row stride of the whole result", "row * (end - first)", "row * p.total"),
     Mutant::new(
-        "halves of a word swapped",
-        "(origin.at % 2u * 16u)",
-        "(16u - origin.at % 2u * 16u)",
+        "elements of a word in reverse",
+        "(origin.at % EACH * bits)",
+        "((EACH - 1u - origin.at % EACH) * bits)",
     ),
-    Mutant::new("last half word left out", "(2u * index + 1u < count)", "(true)"),
-    Mutant::new("last word dropped", "index * HALVES >= count", "(index + 1u) * HALVES >= count"),
+    Mutant::new("half behind the result cleared", "EACH == 2u && ", "EACH == 3u && "),
+    Mutant::new("neighbours of an element kept", "(0xffffffffu >> (32u - bits))", "0xffffffffu"),
+    Mutant::new("last word dropped", "index * EACH >= count", "(index + 1u) * EACH >= count"),
     Mutant::new(
         "last vector dropped",
         "index >= params.batch * across",
@@ -53,7 +55,7 @@ impl Kernel for Concat {
         Spec {
             summary: "join modalities bit for bit along features or time, zeros for absent ones",
             difficulties: &[2],
-            dtypes: &[Dtype::F32, Dtype::F16],
+            dtypes: &[Dtype::F32, Dtype::F16, Dtype::I8],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Subnormal],
             mutants: MUTANTS,
@@ -72,10 +74,10 @@ impl Kernel for Concat {
                 of(5, &[5]).tag("present"),
                 of(9, &[1, 35]).tag("present"),
                 of(17, &[257, 5, 31]).tag("present"),
-                of(129, &[8, 40, 16, 8, 24, 8]).tag("present"),
+                of(129, &[16, 80, 32, 16, 48, 16]).tag("present"),
                 of(129, &[1, 5, 35, 2, 33, 3]).tag("present"),
                 streams(3, 30, &[50, 37, 1]).tag("time"),
-                streams(17, 8, &[4, 31, 5]).tag("time_present"),
+                streams(17, 16, &[4, 31, 5]).tag("time_present"),
             ],
             Preset::Models => vec![
                 of(128, &[512, 512]).from("MultiBench MM-IMDb"),
@@ -104,6 +106,14 @@ impl Kernel for Concat {
         let modality = |(m, name)| {
             let width = columns.get(m).copied().unwrap_or(0);
             let absent = |index: usize| present[index / width] >> m & 1 == 0;
+            if generator.dtype == Dtype::I8 {
+                let code = |index: usize| match absent(index) {
+                    true => i8::MAX,
+                    false => rng::word(generator.seed, 7 + m as u32, index as u32) as i8,
+                };
+                let codes = (0..b * width).map(code).collect();
+                return Tensor::codes(name, Elem::I8, &[b, width], codes);
+            }
             generator.data(name, &[b, width]).with_garbage(absent)
         };
         let mut tensors: Vec<Tensor> = names.into_iter().enumerate().map(modality).collect();
@@ -112,18 +122,19 @@ impl Kernel for Concat {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        let output = Buffer::new("y", dtype.storage(), shape["b"], columns(shape).iter().sum());
+        let elem = elem(dtype);
+        let output = Buffer::new("y", elem, shape["b"], columns(shape).iter().sum());
         let vectors = if variant.name == "vector_each" { 4 } else { 1 };
         let words = output.bytes().div_ceil(4).div_ceil(vectors);
         let grid = spill(words.div_ceil(variant.constant("WG")));
         let mut launch = Launch::single(output, grid);
         launch.dispatches[0].entry = variant.name;
-        launch.with_constant("HALVES", 4.0 / dtype.bytes() as f64)
+        launch.with_constant("EACH", (32 / elem.bits()) as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
         let elements = shape["b"] * columns(shape).iter().sum::<usize>();
-        Work::new(0, 2 * dtype.bytes() * elements + 4 * shape["b"])
+        Work::new(0, 2 * elem(dtype).bytes_of(elements) + 4 * shape["b"])
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -133,6 +144,11 @@ impl Kernel for Concat {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         concat(problem, rows)
     }
+}
+
+/// How both sides are stored: codes without their scales, which a concatenation leaves alone.
+fn elem(dtype: Dtype) -> Elem {
+    if dtype == Dtype::I8 { Elem::I8 } else { dtype.storage() }
 }
 
 /// Elements of each modality in one row of the result; time steps have `d` features.
@@ -147,12 +163,21 @@ fn concat<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let firsts = widths::firsts(&columns);
     let present = problem.inputs.words("present");
     let names = ["x0", "x1", "x2", "x3", "x4", "x5"];
-    let x = names.map(|name| problem.inputs.float::<Ix2>(name));
-    vec![by_rows(rows, problem.shape["b"], columns.iter().sum(), |row, mut y| {
-        for m in modalities::members(present[row]) {
-            for i in 0..columns[m] {
-                y[firsts[m] + i] = S::exact(f64::from(x[m][[row, i]]));
+    let (b, total) = (problem.shape["b"], columns.iter().sum());
+    let joined = |value: &(dyn Fn(usize, usize, usize) -> f64 + Sync)| {
+        by_rows(rows, b, total, |row, mut y| {
+            for m in modalities::members(present[row]) {
+                for i in 0..columns[m] {
+                    y[firsts[m] + i] = S::exact(value(m, row, i));
+                }
             }
-        }
-    })]
+        })
+    };
+    vec![if problem.dtype == Dtype::I8 {
+        let x = names.map(|name| problem.inputs.codes::<Ix2>(name));
+        joined(&|m, row, i| f64::from(x[m][[row, i]]))
+    } else {
+        let x = names.map(|name| problem.inputs.float::<Ix2>(name));
+        joined(&|m, row, i| f64::from(x[m][[row, i]]))
+    }]
 }

@@ -7,7 +7,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec, Suits,
+    Variant, Window, Work, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -15,7 +16,20 @@ pub const KERNEL: &dyn Kernel = &MultiplicativeInteraction;
 
 struct MultiplicativeInteraction;
 
+/// Blocks of outputs that W is stored in, at most; `slices8` binds one at a time.
+const BLOCKS: usize = 8;
+/// Blocks are whole tiles of every strategy.
+const TILE: usize = 64;
+
 const VARIANTS: &[Variant] = &[
+    // For weights larger than one binding.
+    Variant {
+        refuses: |shape| match is_vector(shape) {
+            true => Some("the gains of the vector form are small".to_owned()),
+            false => refuses_uncut(sizes(shape).into_iter().product()),
+        },
+        ..Variant::new("slices8", &[("WG", 8.0)])
+    },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("registers", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("split", &[]) },
@@ -25,9 +39,18 @@ const VARIANTS: &[Variant] = &[
 const SHARES: usize = 16;
 
 const MUTANTS: &[Mutant] = &[
-    Mutant::new("first modality taken as present", "if ((mask & 1u) == 0u) { return 0.0; }", ""),
-    Mutant::new("second modality taken as present", "if ((mask & 2u) == 0u) { return 0.0; }", ""),
-    Mutant::new("presence bits swapped", "(mask & 1u)", "(mask >> 1u)"),
+    Mutant::new("first modality taken as present", "(masks & vec4<u32>(1u))", "vec4<u32>(1u)"),
+    Mutant::new("second modality taken as present", "(masks & vec4<u32>(2u))", "vec4<u32>(2u)"),
+    Mutant::new("presence bits swapped", "(masks & vec4<u32>(1u))", "(masks & vec4<u32>(2u))"),
+    Mutant::new("block of W as wide as the first", "min(params.block, params.outputs - start)", {
+        "params.block"
+    }),
+    Mutant::new("columns counted from the first block", "columns(p) - p.start", "columns(p)"),
+    Mutant::new(
+        "slices all of the first outputs",
+        "let col = params.first + left",
+        "let col = left",
+    ),
     Mutant::new("last entry of m1 dropped", "i < params.d1", "i + 1u < params.d1"),
     Mutant::new("last entry of m2 dropped", "j < params.d2", "j + 1u < params.d2"),
     Mutant::new("axes of W swapped", "i * params.d2 + j", "j * params.d1 + i"),
@@ -68,6 +91,8 @@ impl Kernel for MultiplicativeInteraction {
                 matrix(1, [1, 1], 1),
                 matrix(6, [17, 9], 5),
                 matrix(5, [8, 35], 68),
+                // Several blocks, the last one narrower.
+                matrix(5, [8, 5], 261),
                 matrix(0, [4, 4], 4),
                 matrix(3, [5, 4], 0),
                 matrix(9, [17, 9], 5).tag("present"),
@@ -80,7 +105,7 @@ impl Kernel for MultiplicativeInteraction {
             Preset::Models => vec![
                 matrix(128, [10, 720], 100).from("MultiBench MIMIC"),
                 matrix(128, [24, 96], 96).from("MultiBench AV-MNIST"),
-                matrix(128, [512, 512], 128).from("MultiBench MM-IMDb, one of 8 slices"),
+                matrix(128, [512, 512], 1024).from("MultiBench MM-IMDb"),
                 vector(128, [96, 24]).from("MultiBench AV-MNIST, gating"),
                 vector(1024, [1024, 1024]).from("ImageBind-huge, batch 1024"),
             ],
@@ -100,11 +125,11 @@ impl Kernel for MultiplicativeInteraction {
         let scale = |terms: usize| (terms.max(1) as f32).sqrt().recip();
         let params = Params::new().size("batch", b).size("d1", d1).size("d2", d2);
         Inputs::new(
-            params.size("outputs", o),
+            params.size("outputs", o).size("block", block(o)).size("first", 0),
             vec![
                 generator.data("m1", &[b, d1]).with_garbage(|index| absent(0, index / d1)),
                 generator.data("m2", &[b, d2]).with_garbage(|index| absent(1, index / d2)),
-                generator.weight("w", &[d1, slices * o], scale(d1 * slices)),
+                generator.weight("w", &[d1 * slices * o], scale(d1 * slices)),
                 generator.weight("v", &[rows, o], scale(rows)),
                 generator.weight("u", &[d1, o], scale(d1)),
                 generator.weight("c", &[o], 1.0),
@@ -116,7 +141,7 @@ impl Kernel for MultiplicativeInteraction {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, [_, _, o]) = (shape["b"], sizes(shape));
         let (entry, cols) = match (variant.name, is_vector(shape)) {
-            ("registers", false) => ("matrix", 4 * variant.constant("WG")),
+            ("registers" | "slices8", false) => ("matrix", 4 * variant.constant("WG")),
             ("registers", true) => ("vector", 4 * variant.constant("WG")),
             (_, false) => ("matrix_split", 64),
             (_, true) => ("vector_split", 64),
@@ -124,6 +149,10 @@ impl Kernel for MultiplicativeInteraction {
         let grid = [o.div_ceil(cols) as u32, b.div_ceil(4) as u32, 1];
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, o), grid);
         launch.dispatches[0].entry = entry;
+        if variant.name == "slices8" && o > block(o) {
+            let blocks = (0..o).step_by(block(o));
+            launch.dispatches = blocks.map(|first| slice(shape, first, cols)).collect();
+        }
         launch
     }
 
@@ -151,6 +180,22 @@ fn is_vector(shape: &Shape) -> bool {
     shape.option().is_some_and(|tag| tag.starts_with("vector"))
 }
 
+/// Outputs in one block of W.
+fn block(o: usize) -> usize {
+    o.div_ceil(BLOCKS).next_multiple_of(TILE).max(TILE)
+}
+
+/// The dispatch for the block of W that starts at output `first`.
+fn slice(shape: &Shape, first: usize, cols: usize) -> Dispatch {
+    let [d1, d2, o] = sizes(shape);
+    let width = block(o).min(o - first);
+    let elements = first * d1 * d2..(first + width) * d1 * d2;
+    let tiles = width.div_ceil(cols) as u32;
+    let slice =
+        Slice { windows: vec![Window { buffer: "w", elements }], params: vec![("first", first)] };
+    Dispatch { slice, ..Dispatch::new("matrix", [tiles, shape["b"].div_ceil(4) as u32, 1]) }
+}
+
 /// Widths of both modalities and of the output.
 fn sizes(shape: &Shape) -> [usize; 3] {
     let each = widths::widths(shape);
@@ -159,17 +204,23 @@ fn sizes(shape: &Shape) -> [usize; 3] {
 
 /// Most additions a term of a sum of `terms` passes through.
 fn depth(terms: usize, variant: &Variant) -> usize {
-    if variant.name == "registers" {
-        return terms;
+    if variant.name == "split" {
+        return terms.div_ceil(SHARES) + SHARES.ilog2() as usize;
     }
-    terms.div_ceil(SHARES) + SHARES.ilog2() as usize
+    terms
 }
 
 fn interaction<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (b, [d1, d2, o]) = (problem.shape["b"], sizes(problem.shape));
     let float = |name| problem.inputs.float::<Ix2>(name);
-    let [m1, m2, w, v, u] = ["m1", "m2", "w", "v", "u"].map(float);
-    let c = problem.inputs.float::<Ix1>("c");
+    let [m1, m2, v, u] = ["m1", "m2", "v", "u"].map(float);
+    let [w, c] = ["w", "c"].map(|name| problem.inputs.float::<Ix1>(name));
+    // Row i, or i and j, of a block of W.
+    let rows_of_w = if is_vector(problem.shape) { d1 } else { d1 * d2 };
+    let w_at = |row: usize, col: usize| {
+        let start = col / block(o) * block(o);
+        w[start * rows_of_w + row * block(o).min(o - start) + col - start]
+    };
     let present = problem.inputs.words("present");
     let exact = |value: f32| S::exact(f64::from(value));
     let depth = |terms| depth(terms, problem.variant);
@@ -177,16 +228,17 @@ fn interaction<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let entry = |m: u32, value: f32| if present[row] >> m & 1 == 1 { value } else { 0.0 };
         let left: Vec<f32> = m1.row(row).iter().map(|&value| entry(0, value)).collect();
         let right: Vec<f32> = m2.row(row).iter().map(|&value| entry(1, value)).collect();
-        // m1 with one column of weights.
-        let column = |weights: &ndarray::ArrayView2<f32>, col: usize, depth| {
-            S::dot((0..d1).map(|i| (left[i], weights[[i, col]])), depth)
-        };
         for col in 0..o {
             let sum = if is_vector(problem.shape) {
-                let gain = column(&w, col, depth(d1)) + exact(v[[0, col]]);
-                exact(right[col]) * gain + column(&u, col, depth(d1))
+                let of_w = (0..d1).map(|i| (left[i], w_at(i, col)));
+                let of_u = (0..d1).map(|i| (left[i], u[[i, col]]));
+                let gain = S::dot(of_w, depth(d1)) + exact(v[[0, col]]);
+                exact(right[col]) * gain + S::dot(of_u, depth(d1))
             } else {
-                let inner = |j: usize| column(&w, j * o + col, d1) + exact(v[[j, col]]);
+                let inner = |j: usize| {
+                    let of_w = (0..d1).map(|i| (left[i], w_at(i * d2 + j, col)));
+                    S::dot(of_w, d1) + exact(v[[j, col]])
+                };
                 let outer = (0..d2).map(|j| exact(right[j]) * inner(j));
                 let linear = (0..d1).map(|i| exact(left[i]) * exact(u[[i, col]]));
                 let terms: Vec<S> = outer.chain(linear).collect();

@@ -102,7 +102,7 @@ pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant, columns: &'static 
     }
     let blocks = b * r.div_ceil(variant.constant("ROWS"));
     let block = spill((blocks * f).div_ceil(lanes));
-    let run = |entry, grid| Dispatch { entry, grid, constants: Vec::new() };
+    let run = |entry, grid| Dispatch::new(entry, grid);
     Launch {
         outputs: vec![output],
         scratch: vec![

@@ -1,11 +1,16 @@
 //! Rows scaled to unit Euclidean norm, as embeddings are before they are compared.
 
+use std::ops::Range;
+
 use ndarray::{Array2, Ix2};
 
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec, Variant, Window, Work, cut,
+    refuses_uncut,
+};
 use crate::reference::{Rows, by_rows};
 use crate::rng;
 
@@ -15,6 +20,26 @@ struct L2Normalize;
 
 /// Square of the smallest norm divided by: 1e-12, as in PyTorch's `nn.functional.normalize`.
 const FLOOR: f32 = 1e-24;
+
+/// Most slices of the rows that one launch takes one after the other.
+const SLICES: usize = 8;
+
+/// Those of all row-wise kernels, and each over slices of the rows.
+const VARIANTS: &[Variant] = &[
+    sliced("thread_slices8", rows::VARIANTS[0]),
+    sliced("group_slices8", rows::VARIANTS[1]),
+    rows::VARIANTS[0],
+    rows::VARIANTS[1],
+];
+
+const fn sliced(name: &'static str, variant: Variant) -> Variant {
+    Variant { name, refuses: |shape| refuses_uncut(shape["r"] * shape["d"]), ..variant }
+}
+
+/// The strategy for the rows of one slice.
+fn unsliced(variant: &Variant) -> Variant {
+    Variant { name: variant.name.trim_end_matches("_slices8"), ..*variant }
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("smallest norm 1e-8", "max(squares, params.floor)", "max(squares, 1e-16)"),
@@ -45,7 +70,7 @@ impl Kernel for L2Normalize {
             summary: "scale each row to unit Euclidean norm",
             difficulties: &[1, 5],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::VARIANTS,
+            variants: VARIANTS,
             inputs: &[
                 Distribution::Normal,
                 Distribution::Integers,
@@ -63,8 +88,6 @@ impl Kernel for L2Normalize {
             Preset::Models => [256, 4096, 32_768]
                 .into_iter()
                 .flat_map(|r| [512, 768, 1024, 1280].map(|d| of(r, d)))
-                // One f32 binding holds 128 MiB.
-                .filter(|shape| shape["r"] * shape["d"] * 4 <= 128 << 20)
                 .map(|shape| {
                     let model = match shape["d"] {
                         512 => "CLIP ViT-B/32 embeddings",
@@ -76,7 +99,8 @@ impl Kernel for L2Normalize {
                 })
                 .collect(),
             Preset::Smoke => {
-                let zero = [(4, 5), (6, 64)].map(|(r, d)| of(r, d).tag("zero"));
+                // The last has several slices, the last one shorter.
+                let zero = [(4, 5), (6, 64), (131, 36)].map(|(r, d)| of(r, d).tag("zero"));
                 rows::shapes(preset).into_iter().chain(zero).collect()
             }
             Preset::Sweep => rows::shapes(preset),
@@ -93,7 +117,25 @@ impl Kernel for L2Normalize {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (r, d) = (shape["r"], shape["d"]);
-        rows::launch_quads(r, d, d.is_multiple_of(4), dtype, variant)
+        let plain = unsliced(variant);
+        let of = |rows| rows::launch_quads(rows, d, d.is_multiple_of(4), dtype, &plain);
+        let mut launch = of(r);
+        let slices = cut(r, SLICES, &[d * dtype.bytes()]);
+        if plain.name == variant.name || slices.len() == 1 {
+            return launch;
+        }
+        let over = |rows: Range<usize>| {
+            let mut dispatches = of(rows.len()).dispatches;
+            let elements = rows.start * d..rows.end * d;
+            let window = |buffer| Window { buffer, elements: elements.clone() };
+            dispatches[0].slice = Slice {
+                windows: vec![window("x"), window("y")],
+                params: vec![("rows", rows.len())],
+            };
+            dispatches
+        };
+        launch.dispatches = slices.into_iter().flat_map(over).collect();
+        launch
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -132,7 +174,7 @@ fn draw(shape: &Shape, generator: &Generator) -> Tensor {
 fn l2_normalize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (r, d) = (problem.shape["r"], problem.shape["d"]);
     let x = problem.inputs.float::<Ix2>("x");
-    let depth = rows::depth_of_quads(d, d.is_multiple_of(4), problem.variant);
+    let depth = rows::depth_of_quads(d, d.is_multiple_of(4), &unsliced(problem.variant));
     let exact = |value: f32| S::exact(f64::from(value));
     vec![by_rows(rows, r, d, |row, mut y| {
         let values = x.row(row);

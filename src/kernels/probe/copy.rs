@@ -23,8 +23,21 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
-const MUTANTS: &[Mutant] =
-    &[Mutant::new("neighbouring words swapped", "y[index] = x[index]", "y[index] = x[index ^ 1u]")];
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("neighbouring words swapped", "y[index] = x[index]", "y[index] = x[index ^ 1u]"),
+    Mutant::new("sign bit lost", "y[index] = x[index]", "y[index] = x[index] & 0x7fffffffu"),
+    Mutant::new("last word left out", "index < params.words)", "index + 1u < params.words)"),
+    Mutant::new(
+        "last vector left out",
+        "index < params.words / 4u",
+        "index + 1u < params.words / 4u",
+    ),
+    Mutant::new("words of a vector in reverse", "= x4[index]", "= x4[index].wzyx"),
+    Mutant::new("every other vector twice", "= x4[index]", "= x4[index & ~1u]"),
+    Mutant::new("last trip dropped", "i < EACH", "i + 1u < EACH"),
+    Mutant::new("workgroups overlap by a lane", "* WG + lane;", "* (WG - 1u) + lane;"),
+    Mutant::new("lanes of a trip shifted by one", "first + i * WG", "first + i * (WG + 1u)"),
+];
 
 impl Kernel for Copy {
     fn spec(&self) -> Spec {

@@ -20,8 +20,21 @@ const C: f32 = -0.5;
 
 const VARIANTS: &[Variant] = &[Variant::new("chains", &[("WG", 64.0)])];
 
-const MUTANTS: &[Mutant] =
-    &[Mutant::new("last trip dropped", "i < params.trips", "i + 1u < params.trips")];
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("last trip dropped", "i < params.trips", "i + 1u < params.trips"),
+    Mutant::new("a trip too many", "i < params.trips", "i <= params.trips"),
+    Mutant::new("constant left out", "fma(low, low, c)", "low * low"),
+    Mutant::new("constant a little too large", "T(params.c)", "T(1.002 * params.c)"),
+    Mutant::new("sign of the constant", "T(params.c)", "T(-params.c)"),
+    Mutant::new("two chains multiplied", "fma(high, high, c)", "fma(high, high.yxwz, c)"),
+    Mutant::new("upper chains started as the lower", "x[2u * thread + 1u]", "x[2u * thread]"),
+    Mutant::new("lower chains stored twice", "vec4<f32>(high)", "vec4<f32>(low)"),
+    Mutant::new(
+        "last thread left out",
+        "thread >= params.threads",
+        "thread + 1u >= params.threads",
+    ),
+];
 
 impl Kernel for Fma {
     fn spec(&self) -> Spec {

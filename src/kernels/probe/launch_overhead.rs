@@ -19,7 +19,12 @@ const WORD: u32 = 24_301;
 
 const VARIANTS: &[Variant] = &[Variant::new("single", &[])];
 
-const MUTANTS: &[Mutant] = &[Mutant::new("another word", "= ", "= 1u + ")];
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("another word", "= params.word", "= 1u + params.word"),
+    Mutant::new("upper half of the word left out", "= params.word", "= params.word & 0xffu"),
+    Mutant::new("written beside", "y[0]", "y[1]"),
+    Mutant::new("nothing written", "y[0] =", "if (params.word == 0u) { return; } var unused ="),
+];
 
 impl Kernel for LaunchOverhead {
     fn spec(&self) -> Spec {

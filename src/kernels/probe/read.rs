@@ -22,7 +22,25 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
-const MUTANTS: &[Mutant] = &[Mutant::new("inclusive or", "folded ^= x", "folded |= x")];
+const MUTANTS: &[Mutant] = &[
+    Mutant::new("inclusive or", "folded ^= x", "folded |= x"),
+    Mutant::new("sum", "folded ^= x", "folded += x"),
+    Mutant::new("last word left out", "(index < params.words)", "(index + 1u < params.words)"),
+    Mutant::new(
+        "last vector left out",
+        "(index < params.words / 4u)",
+        "(index + 1u < params.words / 4u)",
+    ),
+    Mutant::new("last trip dropped", "i < EACH", "i + 1u < EACH"),
+    Mutant::new("a word of the vector left out", " ^ folded.w", ""),
+    Mutant::new("first word folded in everywhere", "var folded = 0u;", "var folded = x[0];"),
+    Mutant::new(
+        "neighbouring lanes swapped",
+        "* WG + lane;\n        if",
+        "* WG + (lane ^ 1u);\n        if",
+    ),
+    Mutant::new("spans overlap by a trip", "(group * EACH + i)", "(group * (EACH - 1u) + i)"),
+];
 
 impl Kernel for Read {
     fn spec(&self) -> Spec {

@@ -1,11 +1,14 @@
 //! Token embedding with optional learned positions, as in the text towers of CLIP and the Q-Former.
 
+use std::ops::Range;
+
 use ndarray::{Array2, Ix2};
 
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
+    Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -14,7 +17,14 @@ pub const KERNEL: &dyn Kernel = &EmbeddingLookup;
 
 struct EmbeddingLookup;
 
+/// Most slices of the vocabulary that `slices8` takes one after the other.
+const SLICES: usize = 8;
+
 const VARIANTS: &[Variant] = &[
+    Variant {
+        refuses: |shape| refuses_uncut(shape["v"] * shape["d"]),
+        ..Variant::new("slices8", &[("WG", 64.0)])
+    },
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant {
         refuses: |shape| {
@@ -31,6 +41,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("known left out for unknown ids", "select(0u, 1u, is_known)", "1u"),
     Mutant::new("position of the whole batch", "token % params.tokens", "token % params.count"),
     Mutant::new("positions left out", "else if (POSITIONS)", "else if (false)"),
+    Mutant::new("slices overlap by an id", "id < params.end)", "id <= params.end)"),
+    Mutant::new("unknown ids left to the last slice", "params.first == 0u", "params.first != 0u"),
+    Mutant::new("every slice read from its start", "(id - params.first)", "id"),
     Mutant::new("last column dropped", "i >= params.d)", "i + 1u >= params.d)"),
 ];
 
@@ -55,6 +68,7 @@ impl Kernel for EmbeddingLookup {
                 of(64, 32, 30_522, 768).tag("positions").from("BLIP-2 Q-Former text"),
                 of(64, 64, 32_000, 768).tag("positions").from("SigLIP-B/16 text"),
                 of(64, 77, 49_408, 512).from("CLIP ViT-B/32 text, without positions"),
+                of(64, 77, 49_408, 768).tag("positions").from("CLIP ViT-L/14-336 text"),
             ],
             Preset::Sweep => {
                 (4..=15).step_by(2).map(|log2| of(1, 1 << log2, 32_768, 512)).collect()
@@ -67,7 +81,7 @@ impl Kernel for EmbeddingLookup {
         let params = Params::new().size("tokens", t).size("count", b * t);
         let places = if has_positions(shape) { [t, d] } else { [1, 1] };
         Inputs::new(
-            params.size("rows", v).size("d", d),
+            params.size("rows", v).size("d", d).size("first", 0).size("end", v),
             vec![
                 Tensor::words("ids", &[b * t], ids(shape)),
                 generator.data("table", &[v, d]),
@@ -78,14 +92,20 @@ impl Kernel for EmbeddingLookup {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (count, d) = (shape["b"] * shape["t"], shape["d"]);
-        let each = if variant.name == "scalar" { 1 } else { 4 };
+        let entry = match variant.name {
+            "slices8" if d.is_multiple_of(4) => "vector",
+            "slices8" => "scalar",
+            name => name,
+        };
+        let each = if entry == "scalar" { 1 } else { 4 };
         let [y, z, _] = spill(count);
         let columns = (d / each).div_ceil(variant.constant("WG")) as u32;
         let output = Buffer::new("y", dtype.storage(), count, d);
         let mut launch = Launch::single(output, [columns, y, z]);
         launch.outputs.push(Buffer::new("known", Elem::U32, count, 1));
-        launch.dispatches[0].entry = variant.name;
-        launch.with_constant("POSITIONS", f64::from(u8::from(has_positions(shape))))
+        launch.dispatches[0].entry = entry;
+        let launch = launch.with_constant("POSITIONS", f64::from(u8::from(has_positions(shape))));
+        if variant.name == "slices8" { over_slices(launch, shape, dtype) } else { launch }
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -103,6 +123,23 @@ impl Kernel for EmbeddingLookup {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         embedding_lookup(problem, rows)
     }
+}
+
+/// The dispatch once for each slice of the table: the tokens whose ids lie in it.
+fn over_slices(mut launch: Launch, shape: &Shape, dtype: Dtype) -> Launch {
+    let (v, d) = (shape["v"], shape["d"]);
+    let slices = cut(v, SLICES, &[d * dtype.bytes()]);
+    if slices.len() == 1 {
+        return launch;
+    }
+    let whole = launch.dispatches.remove(0);
+    let over = |ids: Range<usize>| {
+        let windows = vec![Window { buffer: "table", elements: ids.start * d..ids.end * d }];
+        let params = vec![("first", ids.start), ("end", ids.end)];
+        Dispatch { slice: Slice { windows, params }, ..whole.clone() }
+    };
+    launch.dispatches = slices.into_iter().map(over).collect();
+    launch
 }
 
 /// `b` texts of `t` tokens from a vocabulary of `v` rows, each `d` wide.

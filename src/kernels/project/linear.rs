@@ -59,7 +59,7 @@ impl Kernel for Linear {
         Spec {
             summary: "project rows by a weight matrix and bias, with an optional GELU",
             difficulties: &[1, 5],
-            dtypes: &[Dtype::F32, Dtype::F16],
+            dtypes: &[Dtype::F32, Dtype::F16, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
             mutants: MUTANTS,
@@ -111,7 +111,8 @@ impl Kernel for Linear {
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let bias = if shape.option().is_some() { 10 } else { 1 };
-        Work::new(m * n * (2 * k + bias), dtype.bytes() * (m * k + n * k + m * n + n))
+        let work = Work::new(m * n * (2 * k + bias), dtype.bytes() * (m * k + n * k + m * n + n));
+        Work { arithmetic: dtype.arithmetic(), ..work }
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -193,7 +194,8 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let values = x.row(row);
         for col in 0..n {
             let weights = w.row(col);
-            let dot = S::dot(values.iter().copied().zip(weights.iter().copied()), depth);
+            let pairs = values.iter().copied().zip(weights.iter().copied());
+            let dot = S::dot_in(problem.dtype.sum(), pairs, depth);
             y[col] = activate(dot + exact(b[col])).store(problem.storage());
         }
     })]

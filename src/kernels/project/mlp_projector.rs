@@ -105,7 +105,7 @@ impl Kernel for MlpProjector {
         };
         let run = |entry, width: usize| {
             let grid = [width.div_ceil(cols) as u32, m.div_ceil(rows) as u32, 1];
-            Dispatch { entry, grid, constants: Vec::new() }
+            Dispatch::new(entry, grid)
         };
         Launch {
             outputs: vec![Buffer::new("y", dtype.storage(), m, n)],

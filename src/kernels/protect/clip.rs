@@ -2,17 +2,28 @@
 
 use crate::accuracy::{Scalar, UNIT_F16, UNIT_F32};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Buffer, Dispatch, Elem, Shape, Suits, Variant};
+use crate::kernel::{
+    Buffer, Dispatch, Elem, Shape, Slice, Suits, Variant, Window, cut, refuses_uncut,
+};
 use ndarray::{ArrayView1, Ix2};
+use std::ops::Range;
 
 /// The norm that no clipped sample exceeds.
 pub const C: f32 = 1.0;
+const _: () = assert!(C > 0.0, "a norm of zero or less would clip everything away");
 
 /// Partial sums that are added before they join the total.
 const BLOCK: usize = 32;
 
+/// Most slices of the batch that `slices8` takes one after the other.
+const SLICES: usize = 8;
+
 /// A partial sum for each invocation, or for each workgroup.
 pub const VARIANTS: &[Variant] = &[
+    Variant {
+        refuses: |shape| refuses_uncut(shape["b"] * shape["p"]),
+        ..Variant::new("slices8", &[("WG", 64.0), ("EACH", 256.0)])
+    },
     Variant::new("thread", &[("WG", 8.0), ("EACH", 256.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 256.0), ("EACH", 16.0)]) },
 ];
@@ -24,8 +35,8 @@ fn groups(p: usize, variant: &Variant) -> usize {
 /// Partial sums of one sample.
 fn parts(p: usize, variant: &Variant) -> usize {
     match variant.name {
-        "thread" => groups(p, variant) * variant.constant("WG"),
-        _ => groups(p, variant),
+        "group" => groups(p, variant),
+        _ => groups(p, variant) * variant.constant("WG"),
     }
 }
 
@@ -74,25 +85,48 @@ pub fn tensors(shape: &Shape, generator: &Generator) -> Vec<Tensor> {
     vec![g, Tensor::words("valid", &[b], valid)]
 }
 
-/// Scratch buffers, and the dispatches that fill `factor`, with the constants of `elem`.
-pub fn factors(shape: &Shape, variant: &Variant, elem: Elem) -> (Vec<Buffer>, Vec<Dispatch>) {
+/// The samples that are clipped together: all, or slices whose gradients are `elem` in a window.
+pub fn slices(shape: &Shape, variant: &Variant, elem: Elem) -> Vec<Range<usize>> {
     let (b, p) = (shape["b"], shape["p"]);
+    match variant.name {
+        "slices8" => cut(b, SLICES, &[elem.bytes_of(p)]),
+        _ => vec![0..b],
+    }
+}
+
+/// What a dispatch over these samples sees: of `buffers`, `p` elements for each of them.
+pub fn slice(shape: &Shape, samples: &Range<usize>, buffers: &[&'static str]) -> Slice {
+    let (b, p) = (shape["b"], shape["p"]);
+    if *samples == (0..b) {
+        return Slice::default();
+    }
+    let elements = samples.start * p..samples.end * p;
+    let window = |&buffer: &&'static str| Window { buffer, elements: elements.clone() };
+    Slice {
+        windows: buffers.iter().map(window).collect(),
+        params: vec![("batch", samples.len()), ("before", samples.start)],
+    }
+}
+
+/// Scratch buffers for the longest slice.
+pub fn scratch(p: usize, slices: &[Range<usize>], variant: &Variant) -> Vec<Buffer> {
+    let longest = slices.iter().map(Range::len).max().unwrap_or(0);
+    vec![
+        Buffer::new("squares", Elem::F32, longest, parts(p, variant)),
+        Buffer::new("factor", Elem::F32, longest, 1),
+    ]
+}
+
+/// The dispatches that fill `factor` for `b` samples, with the constants of `elem`.
+pub fn factors(b: usize, p: usize, variant: &Variant, elem: Elem) -> Vec<Dispatch> {
     let parts = parts(p, variant);
-    let scratch =
-        vec![Buffer::new("squares", Elem::F32, b, parts), Buffer::new("factor", Elem::F32, b, 1)];
     let constants =
         vec![("LIMIT", f64::from(limit(p, variant, elem))), ("PARTS", parts.max(1) as f64)];
-    let norms = if variant.name == "thread" { "norms_thread" } else { "norms_group" };
+    let norms = if variant.name == "group" { "norms_group" } else { "norms_thread" };
     let per_sample = if p == 0 { 0 } else { b.div_ceil(variant.constant("WG")) };
-    let dispatches = vec![
-        Dispatch {
-            entry: norms,
-            grid: [groups(p, variant) as u32, b as u32, 1],
-            constants: constants.clone(),
-        },
-        Dispatch { entry: "factors", grid: [per_sample as u32, 1, 1], constants },
-    ];
-    (scratch, dispatches)
+    let run = |entry, grid| Dispatch { constants: constants.clone(), ..Dispatch::new(entry, grid) };
+    let parts_of_all = [groups(p, variant) as u32, b as u32, 1];
+    vec![run(norms, parts_of_all), run("factors", [per_sample as u32, 1, 1])]
 }
 
 /// What a sample is multiplied by.
@@ -118,7 +152,8 @@ mod tests {
 
     #[test]
     fn margins_are_those_of_the_derivation() {
-        let [thread, group] = [&VARIANTS[0], &VARIANTS[1]];
+        let of = |name| VARIANTS.iter().find(|variant| variant.name == name).expect("a variant");
+        let [thread, group] = ["thread", "group"].map(of);
         let margin = |p, variant, elem| 1.0 - f64::from(limit(p, variant, elem));
         // A chain of 16, a tree of 8 levels, 8 parts in one block.
         assert_eq!(depth(32_400, group), 16 + 8 + 8 + 1);

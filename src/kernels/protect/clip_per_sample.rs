@@ -25,6 +25,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("factor of the first sample", "factor[wid.y]", "factor[0]"),
     Mutant::new("padding clipped too", "valid[wid.y] != 0u", "true"),
     Mutant::new("norm not squared", "sum += value * value", "sum += abs(value)"),
+    Mutant::new("slices all from the first sample", "params.before + ", ""),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
@@ -57,12 +58,16 @@ impl Kernel for ClipPerSample {
                 of(3, 4097),
                 of(0, 8),
                 of(3, 0),
+                // Several slices, the last one shorter.
+                of(19, 128),
+                of(19, 64).tag("masked"),
                 of(7, 33).tag("masked"),
                 of(5, 260).tag("masked"),
             ],
             Preset::Models => vec![
                 of(1024, 32_400).from("MulT MOSEI, a 180 × 180 layer, batch 1,024"),
                 of(32, 786_432).from("CLIP ViT-L/14-336 projection, batch 32"),
+                of(64, 786_432).from("CLIP ViT-L/14-336 projection, batch 64"),
             ],
             Preset::Sweep => [12, 14, 16, 18, 20].map(|log2| of(32, 1 << log2)).into(),
         }
@@ -70,18 +75,26 @@ impl Kernel for ClipPerSample {
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
         let params = Params::new().size("batch", shape["b"]).size("p", shape["p"]);
+        let params = params.size("before", 0);
         Inputs::new(params, clip::tensors(shape, generator))
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, p) = (shape["b"], shape["p"]);
-        let (scratch, mut dispatches) = clip::factors(shape, variant, dtype.storage());
         let (entry, each) = if p % 4 == 0 { ("scale_four", 4) } else { ("scale_each", 1) };
         let across = p.div_ceil(each * variant.constant("WG"));
-        let grid = [across as u32, b as u32, 1];
-        dispatches.push(Dispatch { entry, grid, constants: Vec::new() });
+        let slices = clip::slices(shape, variant, dtype.storage());
+        let mut dispatches = Vec::new();
+        for samples in &slices {
+            let first = dispatches.len();
+            dispatches.extend(clip::factors(samples.len(), p, variant, dtype.storage()));
+            let grid = [across as u32, samples.len() as u32, 1];
+            dispatches.push(Dispatch::new(entry, grid));
+            let slice = clip::slice(shape, samples, &["g", "y"]);
+            dispatches[first..].iter_mut().for_each(|dispatch| dispatch.slice = slice.clone());
+        }
         let outputs = vec![Buffer::new("y", dtype.storage(), b, p)];
-        Launch { outputs, scratch, dispatches }
+        Launch { outputs, scratch: clip::scratch(p, &slices, variant), dispatches }
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

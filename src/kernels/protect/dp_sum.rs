@@ -6,8 +6,8 @@ use super::{clip, noise};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
-    Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,6 +17,7 @@ struct DpSum;
 
 /// σ·C for the noise multiplier 1.5 of the published accountant example.
 const SCALE: f32 = 1.5 * clip::C;
+const _: () = assert!(SCALE > 0.0, "a sum without noise is not private");
 /// Columns of one workgroup and slices of the batch in `add_group`.
 const COLUMNS: usize = 32;
 const SLICES: usize = 8;
@@ -29,6 +30,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("noise of the next block", "column / 4u, params", "column / 4u + 1u, params"),
     Mutant::new("sine for cosine", "select(z.x, z.y", "select(z.y, z.x"),
     Mutant::new("clipped without margin", "{ scale = LIMIT *", "{ scale = 1.002 * LIMIT *"),
+    Mutant::new("a slice forgets those before it", "if (params.before > 0u)", "if (false)"),
+    Mutant::new("noise added by every slice", "if (params.after > 0u)", "if (false)"),
     Mutant::new("a level of the tree left out", "var half = 4u", "var half = 2u"),
 ];
 
@@ -59,12 +62,16 @@ impl Kernel for DpSum {
                 of(33, 1024),
                 of(5, 4097),
                 of(3, 0),
+                // Several slices, the last one shorter.
+                of(19, 128),
+                of(21, 64).tag("masked"),
                 of(7, 33).tag("masked"),
                 of(20, 260).tag("masked"),
             ],
             Preset::Models => vec![
                 of(1024, 32_400).from("MulT MOSEI, a 180 × 180 layer, batch 1,024"),
                 of(32, 786_432).from("CLIP ViT-L/14-336 projection, batch 32"),
+                of(64, 786_432).from("CLIP ViT-L/14-336 projection, batch 64"),
             ],
             Preset::Sweep => [12, 14, 16, 18, 20].map(|log2| of(32, 1 << log2)).into(),
         }
@@ -74,19 +81,34 @@ impl Kernel for DpSum {
         let params = Params::new().size("batch", shape["b"]).size("p", shape["p"]);
         let params = params.size("key0", generator.seed as usize).size("key1", 0);
         let params = params.size("tensor", 3).size("step", 17).real("scale", SCALE);
-        Inputs::new(params.real("expected", expected(shape)), clip::tensors(shape, generator))
+        let params = params.real("expected", expected(shape)).size("before", 0).size("after", 0);
+        Inputs::new(params, clip::tensors(shape, generator))
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        let p = shape["p"];
-        // Clipped samples are not stored.
-        let (scratch, mut dispatches) = clip::factors(shape, variant, Elem::F32);
+        let (b, p) = (shape["b"], shape["p"]);
         let (entry, columns) = match variant.name {
             "thread" => ("add_thread", variant.constant("WG")),
-            _ => ("add_group", COLUMNS),
+            "group" => ("add_group", COLUMNS),
+            _ => ("add_slice", variant.constant("WG")),
         };
-        let grid = spill(p.div_ceil(columns));
-        dispatches.push(Dispatch { entry, grid, constants: Vec::new() });
+        let slices = clip::slices(shape, variant, dtype.storage());
+        let mut dispatches = Vec::new();
+        for samples in &slices {
+            let first = dispatches.len();
+            // Clipped samples are not stored.
+            dispatches.extend(clip::factors(samples.len(), p, variant, Elem::F32));
+            dispatches.push(Dispatch::new(entry, spill(p.div_ceil(columns))));
+            let mut slice = clip::slice(shape, samples, &["g"]);
+            if slice != Slice::default() {
+                slice.params.push(("after", b - samples.end));
+            }
+            dispatches[first..].iter_mut().for_each(|dispatch| dispatch.slice = slice.clone());
+        }
+        let mut scratch = clip::scratch(p, &slices, variant);
+        if variant.name == "slices8" {
+            scratch.push(Buffer::new("sums", Elem::F32, p, 1));
+        }
         Launch { outputs: vec![Buffer::new("y", dtype.storage(), p, 1)], scratch, dispatches }
     }
 
@@ -121,8 +143,9 @@ fn dp_sum<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         }
     });
     let depth = match problem.variant.name {
-        "thread" => b,
-        _ => b.div_ceil(SLICES) + SLICES.ilog2() as usize,
+        "group" => b.div_ceil(SLICES) + SLICES.ilog2() as usize,
+        // A slice's own sum joins those of the slices before it.
+        _ => b + 1,
     };
     let exact = |value: f32| S::exact(f64::from(value));
     let samples: Vec<usize> = (0..b).filter(|&sample| valid[sample] != 0).collect();

@@ -16,6 +16,7 @@ struct GaussianNoise;
 
 /// σ·C of the published accountant example: noise multiplier 1.5, clipping norm 1.
 const SCALE: f32 = 1.5;
+const _: () = assert!(SCALE > 0.0, "without noise there is nothing to draw");
 
 const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),

@@ -122,7 +122,7 @@ impl Kernel for ContrastiveLoss {
         let lanes = variant.constant("WG");
         let side = |entry, side: u32, tiled: u32, x| {
             let constants = vec![("SIDE", f64::from(side)), ("TILED", f64::from(tiled))];
-            Dispatch { entry, grid: [x, 1, 1], constants }
+            Dispatch { constants, ..Dispatch::new(entry, [x, 1, 1]) }
         };
         let logits =
             Dispatch { grid: [groups(4 * lanes), groups(4), 1], ..side("logits", 1, 0, 0) };
@@ -145,7 +145,7 @@ impl Kernel for ContrastiveLoss {
                 [parts, gather(1).into()].concat()
             }
         };
-        dispatches.push(Dispatch { entry: "mean", grid: [1, 1, 1], constants: Vec::new() });
+        dispatches.push(Dispatch::new("mean", [1, 1, 1]));
         Launch {
             outputs: vec![of("row_lse", b), of("col_lse", b), of("loss", 1)],
             scratch,

@@ -105,7 +105,7 @@ impl Kernel for CosineSimilarity {
         let output = Buffer::new("s", dtype.storage(), m, n);
         let run = |entry, cols: usize, rows: usize| {
             let grid = [n.div_ceil(cols) as u32, m.div_ceil(rows) as u32, 1];
-            Dispatch { entry, grid, constants: Vec::new() }
+            Dispatch::new(entry, grid)
         };
         if variant.name == "tiled" {
             let dispatches = vec![run("tiled", 64, 64)];
@@ -120,10 +120,7 @@ impl Kernel for CosineSimilarity {
         Launch {
             outputs: vec![output],
             scratch: vec![Buffer::new("inverse", Elem::F32, 1, m + n)],
-            dispatches: vec![
-                Dispatch { entry: "norms", grid: norms, constants: Vec::new() },
-                product,
-            ],
+            dispatches: vec![Dispatch::new("norms", norms), product],
         }
     }
 

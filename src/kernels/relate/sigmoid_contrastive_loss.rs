@@ -88,7 +88,7 @@ impl Kernel for SigmoidContrastiveLoss {
         let b = shape["b"];
         let groups = |each: usize| b.div_ceil(each) as u32;
         let lanes = variant.constant("WG");
-        let run = |entry, x, y| Dispatch { entry, grid: [x, y, 1], constants: Vec::new() };
+        let run = |entry, x, y| Dispatch::new(entry, [x, y, 1]);
         let of = |name, elements| Buffer::new(name, Elem::F32, elements, 1);
         let scratch = vec![of("work", b.div_ceil(TILE) * b)];
         let first = match variant.name {

@@ -16,9 +16,15 @@ struct TopK;
 
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("insert", &[("WG", 8.0)]),
-    Variant { suits: Suits::Gpu, ..Variant::new("tournament", &[("WG", 64.0)]) },
+    Variant { refuses, ..Variant::new("insert", &[("WG", 8.0)]) },
+    Variant { refuses, suits: Suits::Gpu, ..Variant::new("tournament", &[("WG", 64.0)]) },
 ];
+
+/// There is no k-th largest of fewer elements.
+fn refuses(shape: &Shape) -> Option<String> {
+    let (n, k) = (shape["n"], shape["k"]);
+    (k > n).then(|| format!("k is {k}, a row has {n} elements"))
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("last of equal elements first", "f32(above) >= v", "f32(above) > v"),
@@ -112,7 +118,7 @@ impl Kernel for TopK {
                 Buffer::new("indices", Elem::U32, r, k),
             ],
             scratch: Vec::new(),
-            dispatches: vec![Dispatch { entry: variant.name, grid, constants: Vec::new() }],
+            dispatches: vec![Dispatch::new(variant.name, grid)],
         }
     }
 
