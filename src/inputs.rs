@@ -109,11 +109,31 @@ pub struct Generator {
     pub storage: Elem,
     pub distribution: Distribution,
     pub seed: u32,
+    /// Columns of the weights that are not as large as the others.
+    pub columns: Option<ColumnScale>,
+}
+
+/// Columns `first..end` of every matrix of weights, times a factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColumnScale {
+    pub first: usize,
+    pub end: usize,
+    pub factor: f32,
+}
+
+impl ColumnScale {
+    /// The factor of the element at a flat index; a vector has no columns.
+    fn at(&self, dims: &[usize], index: u32) -> f32 {
+        let [_, .., columns] = dims else { return 1.0 };
+        let inside = (self.first..self.end).contains(&(index as usize % columns));
+        if inside { self.factor } else { 1.0 }
+    }
 }
 
 impl Generator {
     pub fn new(dtype: Dtype, variant: &Variant, distribution: Distribution, seed: u32) -> Self {
-        Generator { dtype, storage: variant.storage(dtype), distribution, seed }
+        let storage = variant.storage(dtype);
+        Generator { dtype, storage, distribution, seed, columns: None }
     }
 
     /// The same with floating-point tensors stored otherwise: scales that stay f32, say.
@@ -166,8 +186,10 @@ impl Generator {
     pub fn weight(&self, name: &'static str, dims: &[usize], scale: f32) -> Tensor {
         match self.distribution {
             Distribution::Integers => self.data(name, dims),
-            _ => self
-                .tensor(name, dims, |stream, index| scale * rng::normal(self.seed, stream, index)),
+            _ => self.tensor(name, dims, |stream, index| {
+                let column = self.columns.map_or(1.0, |columns| columns.at(dims, index));
+                column * scale * rng::normal(self.seed, stream, index)
+            }),
         }
     }
 
@@ -261,6 +283,22 @@ impl Inputs {
         found.unwrap_or_else(|| panic!("no tensor {name}")).replace(values);
     }
 
+    /// Draws the values of a floating-point tensor anew: standard normal times `factor`, held to
+    /// what its type can say. The same seed gives the same values in every kernel and type.
+    ///
+    /// # Panics
+    /// When there is no such tensor: a bug in a pipeline.
+    pub fn draw(&mut self, name: &str, seed: u32, factor: f32) {
+        let tensor = self.tensors.iter().find(|tensor| tensor.name == name);
+        let tensor = tensor.unwrap_or_else(|| panic!("no tensor {name}"));
+        let limit = if tensor.elem == Elem::F16 { 65_504.0 } else { f32::MAX };
+        let value = |index| (factor * rng::normal(seed, 0xfea7, index)).clamp(-limit, limit);
+        let rounded = |index| f64::from(tensor.elem.round(value(index)));
+        let len = tensor.dims().iter().product::<usize>() as u32;
+        let values: Vec<f64> = (0..len).into_par_iter().map(rounded).collect();
+        self.replace(name, &values);
+    }
+
     fn tensor(&self, name: &str) -> &Tensor {
         let mut all = self.tensors.iter().chain(&self.originals);
         let found = all.find(|tensor| tensor.name == name);
@@ -352,7 +390,8 @@ mod tests {
     use super::*;
 
     fn generator(dtype: Dtype, distribution: Distribution) -> Generator {
-        Generator { dtype, storage: dtype.storage(), distribution, seed: 1 }
+        let storage = dtype.storage();
+        Generator { dtype, storage, distribution, seed: 1, columns: None }
     }
 
     #[test]
