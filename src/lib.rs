@@ -3,6 +3,7 @@
 pub mod accuracy;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod distribution;
 pub mod elem;
 pub mod gpu;
 pub mod inputs;

@@ -1,6 +1,8 @@
 //! Runs for people and for other programs: one file per form, over shared words and columns.
 
+mod axes;
 pub mod csv;
+mod evidence;
 mod grid;
 mod header;
 pub mod json;
@@ -9,4 +11,6 @@ pub mod markdown;
 pub mod mutants;
 mod notes;
 mod scaling;
+mod stages;
 pub mod terminal;
+mod trade;
