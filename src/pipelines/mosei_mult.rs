@@ -58,8 +58,8 @@ fn shapes(preset: Preset) -> Vec<Shape> {
         Preset::Models => vec![plain(of(24, 50, 500, 375, 5)).from("MulT on CMU-MOSEI")],
         Preset::Sweep => {
             let batches = [1, 2, 4, 8].map(|b| plain(of(b, 50, 500, 375, 1)));
-            // Small enough for the whole chain in f64.
-            let axes = of(1, 50, 500, 375, 1);
+            // A fifth of the steps: small enough for the whole chain in f64.
+            let axes = of(8, 10, 100, 75, 1);
             let ratios = (0..=15).map(|r| and(axes, ("r", r)));
             let ratios = ratios.flat_map(|shape| [shape.clone(), shape.tag("raw")]);
             let masks = (0..1 << NAMES.len()).map(|p| and(axes, ("p", p)));

@@ -38,7 +38,8 @@ pub(super) fn grid(run: &Run) -> Option<Grid> {
         let raw = row.option.as_deref() == Some("raw");
         let column = COLUMNS.iter().position(|&(_, d, r)| d == row.dtype && r == raw);
         let (Some(column), Some(accuracy)) = (column, &row.accuracy) else { continue };
-        let name = (format!("{}/{}", clean(&row.kernel), clean(&row.variant)), sizes(row));
+        let name =
+            (format!("{}/{}", clean(&row.kernel), clean(&row.variant)), sizes(row, (axis, value)));
         let blank = || vec![Cell::new(NONE); COLUMNS.len()];
         let cells = sets.entry(name).or_default().entry((axis, value)).or_insert_with(blank);
         cells[column] = Cell::new(sqnr(accuracy));
@@ -74,10 +75,11 @@ fn axis_of(row: &Row) -> Option<(&'static str, u64)> {
     AXES.into_iter().find_map(|axis| Some((axis, *row.shape.get(axis)?)))
 }
 
-/// The shape without those axes.
-fn sizes(row: &Row) -> String {
-    let sizes = row.shape.iter().filter(|(axis, _)| !AXES.contains(&axis.as_str()));
-    clean(&sizes.map(|(axis, size)| format!("{axis}{size}")).collect::<String>())
+/// The shape without those axes, which stand at its end.
+fn sizes(row: &Row, (axis, value): (&str, u64)) -> String {
+    let shape = row.id.rsplit('/').next().unwrap_or_default();
+    let shape = shape.strip_suffix("_raw").unwrap_or(shape);
+    clean(shape.strip_suffix(&format!("{axis}{value}")).unwrap_or(shape))
 }
 
 #[cfg(test)]
@@ -89,6 +91,7 @@ mod tests {
         let row = row("pipeline_a", "mid", dtype, &[("b", 2), axis], "pipeline");
         let mut row = timed(row, [1.0, 0.9, 1.1], "memory", 0.5);
         row.option = raw.then(|| "raw".to_string());
+        row.id.push_str(if raw { "_raw" } else { "" });
         row.accuracy.as_mut().expect("timed rows are judged").sqnr_db = sqnr_db;
         row
     }

@@ -256,7 +256,9 @@ pub fn markdown(run: &MutantRun) -> String {
     lines.push(format!("\n{}\n", evidence::KEY));
     lines.extend(evidence::table(run));
     let equivalents = evidence::equivalents(run);
-    if !equivalents.is_empty() {
+    if equivalents.is_empty() {
+        lines.push("\nNo fault is declared equivalent.".to_string());
+    } else {
         lines.push("\nEquivalent, because no output can show them:\n".to_string());
         lines.extend(equivalents);
     }

@@ -99,7 +99,7 @@ fn the_other_forms_hold_a_line_for_each_mutant() {
 fn each_kernel_has_its_margin_and_its_nearest_mutant() {
     let run = some_of_each();
     let [_, _, line] = &evidence::table(&run)[..] else { panic!("a line for the kernel") };
-    assert_eq!(line, "| `layer_norm` | 0.75 | 0.41 | 2/3 | rounded too early | G2 | 7.25 |");
+    assert_eq!(line, "| `layer_norm` | 0.75 | 0.41 | 2/4 | rounded too early | G2 | 7.25 |");
     assert_eq!(
         evidence::equivalents(&run),
         ["- `layer_norm`, a zero is added: adding zero changes nothing"]

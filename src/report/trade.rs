@@ -1,8 +1,8 @@
 //! Accuracy against speed: what each precision costs in error and gains in time.
 
-use super::grid::{Grid, Group, Line};
+use super::grid::{Grid, Group, Line, sqnr};
 use super::layout::{Cell, Column, Style, clean};
-use crate::record::{Row, Run, Status};
+use crate::record::{LAST_STAGE_ALONE, Row, Run, Status};
 use crate::units::{NONE, Seconds, ratio, significant};
 
 /// Rows of one kernel and shape, or of one strategy of a pipeline; of each precision the fastest
@@ -44,6 +44,9 @@ pub(super) fn grid(run: &Run) -> Option<Grid> {
     ];
     (!groups.is_empty()).then_some(Grid { columns, groups })
 }
+
+/// Stands for the SQNR of what the others are held to.
+const REFERENCE: &str = "reference";
 
 /// What stands above the lines.
 pub(super) const TITLE: &str = "accuracy against speed: of each precision the fastest variant; × \
@@ -106,17 +109,23 @@ fn line(row: &Row, set: &Rivals) -> Line {
         Cell::new(clean(&row.dtype)),
         words(median.map(|median| Seconds(median).to_string())),
         words(times),
-        Cell::new(super::grid::sqnr(accuracy)),
-        Cell::new(significant(accuracy.max_abs)),
+        Cell::new(if is_reference(row) { REFERENCE.to_string() } else { sqnr(accuracy) }),
+        words((!is_reference(row)).then(|| significant(accuracy.max_abs))),
         Cell::styled(verdict, style),
     ];
     Line { cells, words: None, stages: Vec::new() }
 }
 
+/// Whether the others are held to this one: an f32 chain that is too large for one in f64.
+fn is_reference(row: &Row) -> bool {
+    let against = row.accuracy.as_ref().and_then(|accuracy| accuracy.against.as_deref());
+    row.dtype == "f32" && against == Some(LAST_STAGE_ALONE)
+}
+
 /// Signal over error, infinite where there is no error.
 fn exactness(row: &Row) -> f64 {
     row.accuracy.as_ref().map_or(f64::NEG_INFINITY, |accuracy| {
-        if accuracy.nmse == 0.0 { f64::INFINITY } else { accuracy.sqnr_db }
+        if accuracy.nmse == 0.0 || is_reference(row) { f64::INFINITY } else { accuracy.sqnr_db }
     })
 }
 
@@ -188,6 +197,16 @@ mod tests {
             of("i4", "no gain over i8"),
         ];
         assert_eq!(verdicts(four), expected);
+    }
+
+    #[test]
+    fn a_chain_too_large_for_f64_is_the_reference_of_the_others() {
+        let mut rows = vec![cell("mid", "f32", 1e-3, 99.0), cell("mid", "f16", 1e-3, 110.0)];
+        rows[0].accuracy.as_mut().unwrap().against = Some(LAST_STAGE_ALONE.to_string());
+        let run = Run { rows, ..gpu_run() };
+        let lines = &grid(&run).expect("two precisions").groups[0].lines;
+        assert_eq!(lines[0].cells[4..6], [Cell::new(REFERENCE), Cell::new(NONE)]);
+        assert_eq!(lines[1].cells[6].text, "no gain over f32");
     }
 
     #[test]
