@@ -1,6 +1,6 @@
 //! Accuracy against speed: what each precision costs in error and gains in time.
 
-use super::grid::{Grid, Group, Line, sqnr};
+use super::grid::{Grid, Group, Line, sqnr, strategy};
 use super::layout::{Cell, Column, Style, clean};
 use crate::record::{LAST_STAGE_ALONE, Row, Run, Status};
 use crate::units::{NONE, Seconds, ratio, significant};
@@ -105,7 +105,7 @@ fn line(row: &Row, set: &Rivals) -> Line {
     let words = |text: Option<String>| Cell::new(text.unwrap_or(NONE.to_string()));
     let (verdict, style) = verdict(row, set);
     let cells = vec![
-        Cell::new(clean(&row.variant)),
+        Cell::new(strategy(row)),
         Cell::new(clean(&row.dtype)),
         words(median.map(|median| Seconds(median).to_string())),
         words(times),
