@@ -3,103 +3,10 @@
 use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, IxDyn};
 use rayon::prelude::*;
 
+pub use crate::distribution::Distribution;
 use crate::kernel::{Dtype, Elem, Variant};
 pub use crate::params::{Params, Scalar};
 use crate::rng;
-
-/// What the input values look like. Each one exposes faults that the others hide. Those that only
-/// some kernels know how to draw look like [`Distribution::Normal`] in the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Distribution {
-    /// Standard normal: the timed data, and the precision class.
-    Normal,
-    /// Small integers whose sums are exact in any order: indexing, tails, strides, races.
-    Integers,
-    /// Normal around 1000: cancellation, one-pass variance.
-    Offset,
-    /// Normal with standard deviation 1e-3: a wrong or missing epsilon.
-    Small,
-    /// Normal with standard deviation 30: a missing max-subtraction.
-    Large,
-    /// 1000.1 everywhere: a zero variance, range or distance that must not be divided by.
-    Constant,
-    /// Normal with some channels of the last axis 20 times as large: one scale for all of them.
-    Outliers,
-    /// Halves between -2 and 2: equal values, and codes half-way between two others.
-    Ties,
-    /// Nothing but -127 and 127: sums that only exact integer arithmetic gets right.
-    Extreme,
-    /// Normal, the first axis growing from 1 to 2^15 (2^10 in f16): modalities of unlike scale.
-    Ratio,
-    /// Subnormal numbers, which a device may flush to zero.
-    Subnormal,
-    /// One key answers each query: a dropped, doubled or shifted key.
-    Needle,
-    /// The kernel's own limits, such as norms of exactly the clipping bound.
-    Edges,
-}
-
-impl Distribution {
-    pub const ALL: [Distribution; 13] = [
-        Distribution::Normal,
-        Distribution::Integers,
-        Distribution::Offset,
-        Distribution::Small,
-        Distribution::Large,
-        Distribution::Constant,
-        Distribution::Outliers,
-        Distribution::Ties,
-        Distribution::Extreme,
-        Distribution::Ratio,
-        Distribution::Subnormal,
-        Distribution::Needle,
-        Distribution::Edges,
-    ];
-
-    /// What suits a kernel of real numbers without peculiarities.
-    pub const COMMON: &[Distribution] = &[
-        Distribution::Normal,
-        Distribution::Integers,
-        Distribution::Offset,
-        Distribution::Small,
-        Distribution::Large,
-    ];
-
-    /// Whether the values are so many different ones that roundings are independent. Around 1000
-    /// f16 has steps of one half, and an integer is one of 31 values.
-    pub fn is_continuous(self) -> bool {
-        matches!(
-            self,
-            Distribution::Normal
-                | Distribution::Small
-                | Distribution::Large
-                | Distribution::Outliers
-                | Distribution::Ratio
-        )
-    }
-
-    pub fn parse(name: &str) -> Option<Self> {
-        Distribution::ALL.into_iter().find(|distribution| distribution.name() == name)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Distribution::Normal => "normal",
-            Distribution::Integers => "integers",
-            Distribution::Offset => "offset",
-            Distribution::Small => "small",
-            Distribution::Large => "large",
-            Distribution::Constant => "constant",
-            Distribution::Outliers => "outliers",
-            Distribution::Ties => "ties",
-            Distribution::Extreme => "extreme",
-            Distribution::Ratio => "ratio",
-            Distribution::Subnormal => "subnormal",
-            Distribution::Needle => "needle",
-            Distribution::Edges => "edges",
-        }
-    }
-}
 
 /// Draws tensors of one precision from one distribution under one seed.
 #[derive(Clone, Copy, Debug)]
@@ -109,11 +16,31 @@ pub struct Generator {
     pub storage: Elem,
     pub distribution: Distribution,
     pub seed: u32,
+    /// Columns of the weights that are not as large as the others.
+    pub columns: Option<ColumnScale>,
+}
+
+/// Columns `first..end` of every matrix of weights, times a factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColumnScale {
+    pub first: usize,
+    pub end: usize,
+    pub factor: f32,
+}
+
+impl ColumnScale {
+    /// The factor of the element at a flat index; a vector has no columns.
+    fn at(&self, dims: &[usize], index: u32) -> f32 {
+        let [_, .., columns] = dims else { return 1.0 };
+        let inside = (self.first..self.end).contains(&(index as usize % columns));
+        if inside { self.factor } else { 1.0 }
+    }
 }
 
 impl Generator {
     pub fn new(dtype: Dtype, variant: &Variant, distribution: Distribution, seed: u32) -> Self {
-        Generator { dtype, storage: variant.storage(dtype), distribution, seed }
+        let storage = variant.storage(dtype);
+        Generator { dtype, storage, distribution, seed, columns: None }
     }
 
     /// The same with floating-point tensors stored otherwise: scales that stay f32, say.
@@ -166,8 +93,10 @@ impl Generator {
     pub fn weight(&self, name: &'static str, dims: &[usize], scale: f32) -> Tensor {
         match self.distribution {
             Distribution::Integers => self.data(name, dims),
-            _ => self
-                .tensor(name, dims, |stream, index| scale * rng::normal(self.seed, stream, index)),
+            _ => self.tensor(name, dims, |stream, index| {
+                let column = self.columns.map_or(1.0, |columns| columns.at(dims, index));
+                column * scale * rng::normal(self.seed, stream, index)
+            }),
         }
     }
 
@@ -261,6 +190,22 @@ impl Inputs {
         found.unwrap_or_else(|| panic!("no tensor {name}")).replace(values);
     }
 
+    /// Draws the values of a floating-point tensor anew: standard normal times `factor`, held to
+    /// what its type can say. The same seed gives the same values in every kernel and type.
+    ///
+    /// # Panics
+    /// When there is no such tensor: a bug in a pipeline.
+    pub fn draw(&mut self, name: &str, seed: u32, factor: f32) {
+        let tensor = self.tensors.iter().find(|tensor| tensor.name == name);
+        let tensor = tensor.unwrap_or_else(|| panic!("no tensor {name}"));
+        let limit = if tensor.elem == Elem::F16 { 65_504.0 } else { f32::MAX };
+        let value = |index| (factor * rng::normal(seed, 0xfea7, index)).clamp(-limit, limit);
+        let rounded = |index| f64::from(tensor.elem.round(value(index)));
+        let len = tensor.dims().iter().product::<usize>() as u32;
+        let values: Vec<f64> = (0..len).into_par_iter().map(rounded).collect();
+        self.replace(name, &values);
+    }
+
     fn tensor(&self, name: &str) -> &Tensor {
         let mut all = self.tensors.iter().chain(&self.originals);
         let found = all.find(|tensor| tensor.name == name);
@@ -352,7 +297,8 @@ mod tests {
     use super::*;
 
     fn generator(dtype: Dtype, distribution: Distribution) -> Generator {
-        Generator { dtype, storage: dtype.storage(), distribution, seed: 1 }
+        let storage = dtype.storage();
+        Generator { dtype, storage, distribution, seed: 1, columns: None }
     }
 
     #[test]

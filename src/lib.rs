@@ -4,6 +4,7 @@ pub mod accuracy;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod compare;
+pub mod distribution;
 pub mod elem;
 pub mod gpu;
 #[cfg(feature = "history")]

@@ -1,5 +1,6 @@
 //! What a pipeline is: kernels that hand their outputs on. It owns no shader.
 
+use crate::inputs::ColumnScale;
 use crate::kernel::{Dtype, Elem, Preset, Shape};
 
 /// One way through fusion, from features to an answer, under several strategies and precisions.
@@ -20,6 +21,21 @@ pub struct Pipeline {
     pub stages: fn(&Shape, strategy: &str, dtype: Dtype) -> Vec<Stage>,
 }
 
+/// Where an input comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Name of an earlier stage and of its output.
+    Stage(String, &'static str),
+    /// Features as they are, so much times standard normal.
+    Features { of: &'static str, scale: f32 },
+}
+
+impl<S: Into<String>> From<(S, &'static str)> for Source {
+    fn from((stage, output): (S, &'static str)) -> Self {
+        Source::Stage(stage.into(), output)
+    }
+}
+
 /// One kernel of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -36,6 +52,21 @@ pub struct Stage {
     /// stage where none says so.
     pub is_answer: bool,
     pub wires: Vec<Wire>,
+    /// The input that holds features, if one does.
+    pub features: Option<Features>,
+    /// Columns of the weights that are not as large as the others.
+    pub columns: Option<ColumnScale>,
+}
+
+/// What a pipeline starts from: the same values at every precision and under every strategy.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// Name of the input tensor.
+    pub input: &'static str,
+    /// Whose features, which names the values.
+    pub of: &'static str,
+    /// How large they are.
+    pub scale: f32,
 }
 
 /// An input that is an output of an earlier stage; every other input is drawn.
@@ -58,7 +89,17 @@ impl Stage {
     ) -> Self {
         let (name, shape) = (name.into(), Shape::new(axes));
         let storage = dtype.storage();
-        Stage { name, kernel, shape, dtype, storage, is_answer: false, wires: Vec::new() }
+        Stage {
+            name,
+            kernel,
+            shape,
+            dtype,
+            storage,
+            is_answer: false,
+            wires: Vec::new(),
+            features: None,
+            columns: None,
+        }
     }
 
     /// Adds an option to the shape.
@@ -77,6 +118,16 @@ impl Stage {
     pub fn answer(mut self) -> Self {
         self.is_answer = true;
         self
+    }
+
+    /// Takes an input from an earlier stage, or from the features.
+    pub fn fed(self, input: &'static str, source: &Source) -> Self {
+        match source {
+            Source::Stage(stage, output) => self.from(input, stage, output),
+            &Source::Features { of, scale } => {
+                Stage { features: Some(Features { input, of, scale }), ..self }
+            }
+        }
     }
 
     /// Takes an input from an earlier stage.

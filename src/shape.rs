@@ -55,6 +55,11 @@ impl Shape {
         &self.axes
     }
 
+    /// The size of an axis, where the shape has it.
+    pub fn get(&self, axis: &str) -> Option<usize> {
+        self.axes.iter().find(|(name, _)| *name == axis).map(|&(_, size)| size)
+    }
+
     pub fn option(&self) -> Option<&'static str> {
         self.tag
     }

@@ -160,3 +160,49 @@ fn a_changed_block_would_be_noticed() {
     assert_eq!(new, "a\n<!-- kernels -->\nnew\n<!-- end kernels -->\nb\n");
     assert_ne!(new, text);
 }
+
+/// Kernel, RMS, bound, mutants caught, and the nearest of them, for each line of the first table.
+fn margins(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().filter(|line| line.starts_with("| `"));
+    let fields = |line: &str| line.split('|').map(|field| field.trim().to_owned()).collect();
+    lines.map(fields).collect()
+}
+
+/// Whether a table of margins holds every kernel with room to its bounds and all mutants caught.
+fn check_margins(text: &str) -> Result<(), String> {
+    let lines = margins(text);
+    let names: Vec<String> = lines.iter().map(|line| line[1].clone()).collect();
+    let known: Vec<String> = ALL.iter().map(|entry| format!("`{}`", entry.name)).collect();
+    if names != known {
+        let missing: Vec<&String> = known.iter().filter(|name| !names.contains(name)).collect();
+        return Err(format!(
+            "not the kernels of the registry in their order; missing: {missing:?}"
+        ));
+    }
+    for line in &lines {
+        let within = |text: &str, limit| match text.trim_start_matches('<').parse::<f64>() {
+            Ok(ratio) => ratio <= limit,
+            Err(_) => ["exact", "–"].contains(&text),
+        };
+        let [_, name, rms, bound, mutants, ..] = &line[..] else { return Err(line.join("|")) };
+        let (caught, all) = mutants.split_once('/').ok_or(format!("{name}: {mutants}"))?;
+        if !within(rms, 3.0) || !within(bound, 1.0) || caught != all || all == "0" {
+            return Err(line.join(" | "));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn accuracy_md_tells_the_margin_and_the_nearest_mutant_of_every_kernel() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ACCURACY.md")).expect("ACCURACY.md");
+    assert_eq!(check_margins(&text), Ok(()), "run `scripts/accuracy` and commit");
+    let readme = fs::read_to_string(readme()).expect("README.md");
+    assert!(readme.contains("(ACCURACY.md)"));
+    let line = text.lines().find(|line| line.starts_with("| `")).expect("a kernel");
+    assert!(check_margins(&text.replace(line, "")).is_err(), "a kernel is missing");
+    let all = margins(line)[0][4].clone();
+    let spoilt = line.replacen(&all, &format!("1{all}"), 1);
+    assert!(check_margins(&text.replace(line, &spoilt)).is_err(), "a count that cannot be");
+}

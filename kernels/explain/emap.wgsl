@@ -3,12 +3,13 @@
 // y[i] = mean of row i + mean of column i - mean of all -> y[n, c].
 //
 // Sums first: sums[n, c] over j, then over i, then the total of the rows. The factor 1/n is one
-// multiplication, so that integer logits and n a power of two give exact results.
+// multiplication, so that integer logits and n a power of two give exact results. All sums and y
+// are f32, whatever the logits are stored as.
 
 struct Params { n: u32, c: u32, inverse: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> f: array<f32>;
+@group(0) @binding(1) var<storage, read> f: array<T>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> row_sums: array<f32>;
 @group(0) @binding(4) var<storage, read_write> column_sums: array<f32>;
@@ -23,7 +24,7 @@ fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let width = params.n * params.c;
     if (index >= width) { return; }
     var sum = 0.0;
-    for (var i = 0u; i < params.n; i++) { sum += f[i * width + index]; }
+    for (var i = 0u; i < params.n; i++) { sum += f32(f[i * width + index]); }
     column_sums[index] = sum;
 }
 
@@ -34,7 +35,7 @@ fn rows_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     if (index >= params.n * params.c) { return; }
     let base = index / params.c * params.n * params.c + index % params.c;
     var sum = 0.0;
-    for (var j = 0u; j < params.n; j++) { sum += f[base + j * params.c]; }
+    for (var j = 0u; j < params.n; j++) { sum += f32(f[base + j * params.c]); }
     row_sums[index] = sum;
 }
 
@@ -45,7 +46,7 @@ var<workgroup> partial: array<f32, WG>;
 fn rows_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let base = wid.y * params.n * params.c + wid.x;
     var sum = 0.0;
-    for (var j = lane; j < params.n; j += WG) { sum += f[base + j * params.c]; }
+    for (var j = lane; j < params.n; j += WG) { sum += f32(f[base + j * params.c]); }
     partial[lane] = sum;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();

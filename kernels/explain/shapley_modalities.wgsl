@@ -4,12 +4,12 @@
 // An absent player has 0, its coalitions are never read, and M counts the others.
 //
 // The weights are integers over one divisor, lcm(1..M): integer games are summed exactly.
-// weight[s] is the numerator for |S| = s.
+// weight[s] is the numerator for |S| = s. It and phi are f32, whatever v is stored as.
 
 struct Params { players: u32, c: u32, present: u32, divisor: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> v: array<T>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> phi: array<f32>;
 
@@ -20,8 +20,8 @@ fn term(s: u32, i: u32, class_number: u32) -> f32 {
     let below = (1u << i) - 1u;
     let members = (s & below) | ((s & ~below) << 1u);
     if ((members & ~params.present) != 0u) { return 0.0; }
-    let with_i = v[(members | (1u << i)) * params.c + class_number];
-    let gain = with_i - v[members * params.c + class_number];
+    let with_i = f32(v[(members | (1u << i)) * params.c + class_number]);
+    let gain = with_i - f32(v[members * params.c + class_number]);
     return weight[countOneBits(members)] * gain;
 }
 

@@ -57,11 +57,7 @@ fn stages(shape: &Shape, strategy: &str, dtype: Dtype) -> Vec<Stage> {
     stages.push(similar.from("a", "unit image", "y").from("b", "unit text", "y"));
     let axes = [("r", b), ("n", b), ("k", NEIGHBOURS.min(b))];
     stages.push(Stage::new("retrieve", "top_k", &axes, rest).from("x", "image to text", "s"));
-    // The kernel takes f32 values only.
-    if rest == Dtype::F32 {
-        let axes = [("n", b), ("c", 1)];
-        let additive = Stage::new("additive part", "emap", &axes, Dtype::F32);
-        stages.push(additive.from("f", "image to text", "s"));
-    }
+    let additive = Stage::new("additive part", "emap", &[("n", b), ("c", 1)], rest);
+    stages.push(additive.from("f", "image to text", "s"));
     stages
 }

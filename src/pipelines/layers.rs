@@ -1,7 +1,7 @@
 //! What the pipelines share: layers that are several stages, or another stage at another precision.
 
 use crate::kernel::{Dtype, Elem};
-use crate::pipeline::Stage;
+use crate::pipeline::{Source, Stage};
 
 /// The precision of every stage that is no linear layer: w8a8 keeps the rest in f32, w4a16 in f16.
 pub fn plain(dtype: Dtype) -> Dtype {
@@ -19,33 +19,33 @@ pub struct Size {
     pub k: usize,
 }
 
-/// A linear layer on the output of a stage, with its activations quantised first under w8a8. The
+/// A linear layer on the output of a stage or on features, with its activations quantised first under w8a8. The
 /// result is the output `y` of the stage `name`.
 pub fn linear(
     stages: &mut Vec<Stage>,
     name: &str,
-    from: (&str, &'static str),
+    from: impl Into<Source>,
     size: &Size,
     dtype: Dtype,
 ) {
-    layer(stages, name, from, size, dtype, None);
+    layer(stages, name, &from.into(), size, dtype, None);
 }
 
 /// The same, followed by the GELU of the error function.
 pub fn linear_gelu(
     stages: &mut Vec<Stage>,
     name: &str,
-    from: (&str, &'static str),
+    from: impl Into<Source>,
     size: &Size,
     dtype: Dtype,
 ) {
-    layer(stages, name, from, size, dtype, Some("gelu"));
+    layer(stages, name, &from.into(), size, dtype, Some("gelu"));
 }
 
 fn layer(
     stages: &mut Vec<Stage>,
     name: &str,
-    (from, output): (&str, &'static str),
+    from: &Source,
     &Size { m, n, k }: &Size,
     dtype: Dtype,
     activation: Option<&'static str>,
@@ -55,17 +55,17 @@ fn layer(
         Dtype::I8 => {
             let codes = format!("{name}: quantise");
             let rows = Stage::new(codes.clone(), "quantize_int8", &[("m", m), ("k", k)], dtype);
-            stages.push(rows.from("x", from, output));
+            stages.push(rows.fed("x", from));
             let stage = Stage::new(name, "linear_w8a8", &axes, dtype);
             stage.from("qa", &codes, "q").from("sa", &codes, "s")
         }
         Dtype::I4 => {
             let tag = if activation.is_some() { "group32_gelu" } else { "group32" };
             let stage = Stage::new(name, "linear_w4a16", &axes, dtype).stored_as(Elem::F16);
-            stages.push(stage.tag(tag).from("x", from, output));
+            stages.push(stage.tag(tag).fed("x", from));
             return;
         }
-        _ => Stage::new(name, "linear", &axes, dtype).from("x", from, output),
+        _ => Stage::new(name, "linear", &axes, dtype).fed("x", from),
     };
     stages.push(activation.map_or(stage.clone(), |tag| stage.tag(tag)));
 }

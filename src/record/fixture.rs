@@ -140,6 +140,46 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// A pipeline under two strategies at two precisions on the same GPU.
+pub(crate) fn pipeline_run() -> Run {
+    let cell = |strategy, dtype, median: f64, sqnr_db: f64| {
+        let axes = [("b", 24), ("t", 50), ("a", 500), ("v", 375), ("l", 5)];
+        let row = row("pipeline_mosei_mult", strategy, dtype, &axes, "pipeline");
+        let row = Row { work: work(1.61e9, 2.13e7), ..row };
+        let row = Row { model: Some("MulT on CMU-MOSEI".to_string()), ..row };
+        let seconds = [median, 0.99 * median, 1.01 * median];
+        let mut row = timed(row, seconds, "compute", 0.31);
+        row.device_bytes = Some(48_300_000);
+        row.stages = stages(dtype, median);
+        let accuracy = row.accuracy.as_mut().expect("timed rows are judged");
+        (accuracy.sqnr_db, accuracy.max_abs) = (sqnr_db, 10_f64.powf(-sqnr_db / 20.0));
+        accuracy.against = Some("f64 end to end".to_string());
+        row
+    };
+    let rows = vec![
+        cell("mid", "f32", 8.12e-3, 121.0),
+        cell("mid", "f16", 5.2e-3, 62.4),
+        cell("mid", "i8", 5.9e-3, 38.0),
+        cell("late", "f32", 4.4e-3, 124.0),
+        cell("late", "i4", 4.42e-3, 17.2),
+    ];
+    Run { rows, ..gpu_run() }
+}
+
+fn stages(dtype: &str, total: f64) -> Vec<StageRecord> {
+    let shares = [0.41, 0.25, 0.14, 0.11, 0.06, 0.03];
+    let stage = |(index, share): (usize, f64)| StageRecord {
+        name: format!("text from audio, level {index}"),
+        id: format!("cross_attention/flash/{dtype}/b24h5q50k500d6"),
+        work: work(2.7e8, 4.1e6),
+        median: Some(share * total),
+        share: Some(share),
+        device_bytes: 144_000,
+        worst_over_bound: Some(0.02),
+    };
+    shares.into_iter().enumerate().map(stage).collect()
+}
+
 /// A cell before anything was found out about it.
 pub(crate) fn row(
     kernel: &str,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Environment, FailedBy};
+use super::schema::{Environment, FailedBy, GateRecord};
 
 /// The mutants of some kernels on one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ pub struct CleanRecord {
     pub passed: u32,
     /// Cells that this device cannot do.
     pub unsupported: u32,
+    /// Per gate the worst over all those cells and their distributions, above 1 failing; for G0
+    /// the number of differing elements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateRecord>,
     /// The first cell that fails, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -73,6 +77,24 @@ impl Outcome {
             Outcome::Broken => "broken",
             Outcome::Untried => "untried",
         }
+    }
+}
+
+impl CleanRecord {
+    /// Keeps of each gate the larger of what is known and what another cell shows.
+    pub fn worsen(&mut self, gates: Vec<GateRecord>) {
+        for gate in gates {
+            match self.gates.iter_mut().find(|known| known.gate == gate.gate) {
+                Some(known) if known.worst >= gate.worst => {}
+                Some(known) => *known = gate,
+                None => self.gates.push(gate),
+            }
+        }
+    }
+
+    /// The worst of one gate, where it applied anywhere.
+    pub fn worst(&self, gate: &str) -> Option<f64> {
+        self.gates.iter().find(|known| known.gate == gate).map(|known| known.worst)
     }
 }
 

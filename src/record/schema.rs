@@ -284,6 +284,9 @@ pub struct Accuracy {
     pub rms_over_predicted: Option<f64>,
 }
 
+/// What `against` says of a pipeline of which only the last stage could be held to a reference.
+pub const LAST_STAGE_ALONE: &str = "f64, last stage alone";
+
 /// What a wrong result broke, and on what data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FailedBy {

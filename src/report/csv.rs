@@ -1,6 +1,7 @@
-//! One record per cell in SI base units, quoted as RFC 4180 has it, for spreadsheets and pandas.
+//! One record per cell in SI base units, quoted as RFC 4180 has it, for spreadsheets and pandas. The
+//! stages of a pipeline follow it, a record each with its name in `stage`, which is empty elsewhere.
 
-use crate::record::{Accuracy, Rate, Row, Run, Time};
+use crate::record::{Accuracy, Rate, Row, Run, StageRecord, Time};
 
 /// One column: its name, unit included, and its field; an empty field means "not measured".
 type Field = (&'static str, fn(&Run, &Row) -> String);
@@ -70,6 +71,50 @@ const FIELDS: &[Field] = &[
     ("predicted_sqnr_db", |_, row| accuracy(row, |accuracy| optional(accuracy.predicted_sqnr_db))),
     ("worst_over_bound", |_, row| accuracy(row, |accuracy| optional(accuracy.worst_over_bound))),
     ("verified", |_, row| accuracy(row, |accuracy| accuracy.verified.clone())),
+    ("against", |_, row| accuracy(row, |accuracy| accuracy.against.clone().unwrap_or_default())),
+    ("stage", |_, _| String::new()),
+    ("stage_share", |_, _| String::new()),
+];
+
+/// What a column holds in the record of a stage: itself, or what it shares with its pipeline.
+fn stage_field((name, field): Field, run: &Run, row: &Row, stage: &StageRecord) -> String {
+    let part = |at: usize| stage.id.split('/').nth(at).unwrap_or_default().to_string();
+    match name {
+        "stage" => stage.name.clone(),
+        "stage_share" => optional(stage.share),
+        "kernel" => part(0),
+        "variant" => part(1),
+        "dtype" => part(2),
+        "shape" => part(3),
+        "median_s" => optional(stage.median),
+        "work_flops" => number(stage.work.flops),
+        "work_bytes" => number(stage.work.bytes),
+        "device_bytes" => stage.device_bytes.to_string(),
+        "worst_over_bound" => optional(stage.worst_over_bound),
+        _ if SHARED.contains(&name) => field(run, row),
+        _ => String::new(),
+    }
+}
+
+/// Columns in which a stage says what its pipeline says.
+const SHARED: [&str; 17] = [
+    "id",
+    "model",
+    "family",
+    "preset",
+    "checks",
+    "status",
+    "device",
+    "backend",
+    "driver",
+    "driver_info",
+    "emulated",
+    "fusebench_version",
+    "commit",
+    "dirty",
+    "kernels_hash",
+    "fingerprint",
+    "started",
 ];
 
 /// The whole run, a header record first.
@@ -79,6 +124,11 @@ pub fn table(run: &Run) -> String {
     for row in &run.rows {
         let fields: Vec<String> = FIELDS.iter().map(|(_, field)| field(run, row)).collect();
         text.push_str(&record(&fields));
+        for stage in &row.stages {
+            let fields: Vec<String> =
+                FIELDS.iter().map(|&field| stage_field(field, run, row, stage)).collect();
+            text.push_str(&record(&fields));
+        }
     }
     text
 }
@@ -125,7 +175,7 @@ fn gate(row: &Row, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::fixture::{emulated_run, gpu_run};
+    use crate::record::fixture::{emulated_run, gpu_run, pipeline_run};
 
     /// A reader of RFC 4180, written from its grammar.
     fn parse(text: &str) -> Vec<Vec<String>> {
@@ -168,6 +218,26 @@ mod tests {
                 assert_eq!(record[at("median_s")].parse().ok(), median);
                 assert_eq!(record[at("work_flops")].parse(), Ok(row.work.flops));
             }
+        }
+    }
+
+    #[test]
+    fn stages_follow_their_pipeline_under_its_id() {
+        let run = pipeline_run();
+        let records = parse(&table(&run));
+        let row = &run.rows[0];
+        assert!(records.iter().all(|record| record.len() == FIELDS.len()));
+        let at = |name| records[0].iter().position(|title| title == name).expect("a column");
+        assert_eq!(records[1][at("stage")], "");
+        for (record, stage) in records[2..].iter().zip(&row.stages) {
+            assert_eq!((&record[at("id")], &record[at("stage")]), (&row.id, &stage.name));
+            assert_eq!(record[at("median_s")].parse().ok(), stage.median);
+            assert_eq!(record[at("work_bytes")].parse(), Ok(stage.work.bytes));
+            assert!(stage.id.starts_with(&format!("{}/", record[at("kernel")])));
+            assert_eq!(record[at("max_abs")], "", "the error is that of the whole");
+        }
+        for name in SHARED {
+            assert!(FIELDS.iter().any(|(known, _)| *known == name), "{name}");
         }
     }
 

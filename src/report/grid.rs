@@ -2,7 +2,8 @@
 
 use super::layout::{Align, Cell, Column, Style, clean};
 use super::notes::{Note, marks, wide_interval};
-use crate::record::{Accuracy, Rate, Row, Run, StageRecord, Status, Time, Work};
+use super::stages::{self, StageLine};
+use crate::record::{Accuracy, Rate, Row, Run, Status, Time, Work};
 use crate::units::{
     BytesPerSecond, FlopsPerSecond, NONE, OpsPerSecond, Seconds, fraction_of_peak, percent,
     plus_minus, ratio, relative_half_interval,
@@ -33,31 +34,7 @@ pub(super) struct Line {
     /// What became of a cell that has no numbers, or why its numbers are wrong.
     pub words: Option<Cell>,
     /// Where the time of a pipeline goes, a line each.
-    pub stages: Vec<String>,
-}
-
-/// Stages of a pipeline that are told one by one.
-const STAGES_TOLD: usize = 4;
-
-/// The stages that take longest, and how much the others take together.
-fn longest_stages(row: &Row) -> Vec<String> {
-    let mut timed: Vec<(f64, f64, &StageRecord)> =
-        row.stages.iter().filter_map(|stage| Some((stage.share?, stage.median?, stage))).collect();
-    timed.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let tell = |&(share, median, stage): &(f64, f64, &StageRecord)| {
-        let kernel = stage.id.rsplit_once('/').map_or(stage.id.as_str(), |(kernel, _)| kernel);
-        let (time, share) = (Seconds(median).to_string(), percent(share));
-        format!("{time:>10} {share:>6}  {}, {kernel}", clean(&stage.name))
-    };
-    let mut lines: Vec<String> = timed.iter().take(STAGES_TOLD).map(tell).collect();
-    let others = &timed[timed.len().min(STAGES_TOLD)..];
-    if !others.is_empty() {
-        let share: f64 = others.iter().map(|(share, ..)| share).sum();
-        let time = Seconds(others.iter().map(|(_, median, _)| median).sum()).to_string();
-        let share = percent(share);
-        lines.push(format!("{time:>10} {share:>6}  {} other stages", others.len()));
-    }
-    lines
+    pub stages: Vec<StageLine>,
 }
 
 /// How the reason of a row begins that the time of the run did not suffice for.
@@ -124,7 +101,7 @@ fn build(run: &Run, columns: Vec<Column>, fill: Fill, notes: &[Note]) -> Grid {
         }
         let judged = cells.len() > 2 && row.status == Status::Wrong;
         let words = if judged { outcome_after(row) } else { outcome(row) };
-        let line = Line { cells, words, stages: longest_stages(row) };
+        let line = Line { cells, words, stages: stages::lines(row) };
         let same = |group: &&mut Group| group.kernel == kernel && group.shape == shape;
         if let Some(group) = groups.iter_mut().find(same) {
             group.lines.push(line);
@@ -209,7 +186,7 @@ fn share_of_peak(rate: &Rate) -> Cell {
     Cell::new(format!("{:>5} {bound_by}", percent(fraction)).trim_end().to_string())
 }
 
-fn sqnr(accuracy: &Accuracy) -> String {
+pub(super) fn sqnr(accuracy: &Accuracy) -> String {
     if accuracy.nmse == 0.0 { "exact".to_string() } else { format!("{:.0} dB", accuracy.sqnr_db) }
 }
 

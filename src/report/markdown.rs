@@ -5,7 +5,10 @@ use super::header;
 use super::layout::clean;
 use super::notes;
 use super::scaling::{self, Series};
+use super::stages::StageLine;
+use super::{axes, trade};
 use crate::record::Run;
+use crate::units::NONE;
 
 /// Times, rates and errors; the checks where nothing was timed.
 pub fn table(run: &Run) -> String {
@@ -19,6 +22,12 @@ pub fn table(run: &Run) -> String {
     lines.push(String::new());
     lines.extend(rows(&grid));
     lines.extend(growth(&scaling::series(run)));
+    let further = [(trade::TITLE, trade::grid(run)), (axes::TITLE, axes::grid(run))];
+    for (title, grid) in further {
+        let Some(grid) = grid else { continue };
+        lines.push(format!("\n{}\n", escape(title)));
+        lines.extend(rows(&grid));
+    }
     lines.push(format!("\n{}\n", header::totals(run)));
     lines.extend(notes.iter().map(|note| format!("- {}: {}", note.mark, escape(&note.text))));
     lines.extend(notes::general(run).iter().map(|text| format!("- {}", escape(text))));
@@ -50,6 +59,7 @@ fn rows(grid: &Grid) -> Vec<String> {
                 fields[at] = format!("{verdict}{colon}{}", escape(&words.text));
             }
             lines.push(line(&fields));
+            lines.extend(found.stages.iter().map(|stage| stage_line(stage, titles.len())));
         }
     }
     lines
@@ -64,6 +74,17 @@ fn growth(series: &[Series]) -> Vec<String> {
     let mut lines = vec!["\nTime as work grows:\n".to_owned(), line(&scaling::TITLES), line(&rule)];
     lines.extend(series.iter().map(|series| line(&series.cells().map(|text| escape(&text)))));
     lines
+}
+
+/// A stage in the columns of its pipeline: the time under the time, the rest among the notes.
+fn stage_line(stage: &StageLine, columns: usize) -> String {
+    let StageLine { time, share, bytes, what } = stage;
+    let mut fields = vec![String::new(); columns];
+    fields[2] = format!("↳ {}", escape(what));
+    fields[4] = escape(time);
+    let share = if share == NONE { String::new() } else { format!("{share} of the stages, ") };
+    fields[columns - 1] = escape(&format!("{share}{bytes}"));
+    line(&fields)
 }
 
 pub(super) fn line<T: AsRef<str>>(fields: &[T]) -> String {
@@ -88,7 +109,7 @@ mod tests {
     use snapbox::{assert_data_eq, file};
 
     use super::*;
-    use crate::record::fixture::{emulated_run, gpu_run};
+    use crate::record::fixture::{emulated_run, gpu_run, pipeline_run};
 
     /// Cell borders as GitHub finds them: an escaped character is none.
     fn borders(line: &str) -> usize {
@@ -101,12 +122,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pipeline_has_its_stages_under_its_row() {
+        assert_data_eq!(table(&pipeline_run()), file!["snapshots/pipeline.md"].raw());
+    }
+
+    #[test]
     fn no_text_breaks_out_of_its_cell() {
         let mut run = emulated_run();
         run.rows[0].variant = "a|b\\|c\n| d".to_string();
         run.rows[2].reason = Some("see <a href=x>, `code` and *stars*\r\n\r\n# not a title".into());
         let text = table(&run);
-        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        let from = text.lines().skip_while(|line| !line.starts_with('|'));
+        let lines: Vec<&str> = from.take_while(|line| line.starts_with('|')).collect();
         assert_eq!(lines.len(), run.rows.len() + 2);
         assert!(lines.iter().all(|line| borders(line) == borders(lines[0])), "{text}");
         assert!(text.contains("\\<a href=x>") && text.contains("\\*stars"), "{text}");

@@ -1,8 +1,10 @@
 //! Runs for people and for other programs: one file per form, over shared words and columns.
 
+mod axes;
 #[cfg(feature = "history")]
 pub mod changes;
 pub mod csv;
+mod evidence;
 mod grid;
 mod header;
 #[cfg(feature = "history")]
@@ -14,4 +16,6 @@ pub mod mutants;
 mod notes;
 mod scaling;
 pub mod sessions;
+mod stages;
 pub mod terminal;
+mod trade;

@@ -1,6 +1,7 @@
 //! Which rule catches which fault, and how often: the forms of a [`MutantRun`].
 
 use super::csv;
+use super::evidence;
 use super::header::{self, count};
 use super::layout::{Cell, Column, Fit, Style, clean, fit, truncate, wrap};
 use super::markdown;
@@ -103,7 +104,12 @@ fn without_fault(kernel: &CleanRecord) -> String {
         0 => String::new(),
         n => format!(", {n} unsupported"),
     };
-    format!("passes on {} without a fault{unsupported}", count(kernel.passed as usize, "cell"))
+    let cells = count(kernel.passed as usize, "cell");
+    let margin = kernel.worst("G2").map_or(String::new(), |_| {
+        let (rms, bound) = evidence::margins(kernel);
+        format!("; RMS {rms} of the predicted, largest {bound} of its bound")
+    });
+    format!("passes on {cells} without a fault{unsupported}{margin}")
 }
 
 /// One mutant in the columns of the table.
@@ -247,7 +253,16 @@ pub fn markdown(run: &MutantRun) -> String {
         .iter()
         .map(|(label, text)| format!("- {label}: {}", markdown::escape(text)))
         .collect();
-    lines.push(String::new());
+    lines.push(format!("\n{}\n", evidence::KEY));
+    lines.extend(evidence::table(run));
+    let equivalents = evidence::equivalents(run);
+    if equivalents.is_empty() {
+        lines.push("\nNo fault is declared equivalent.".to_string());
+    } else {
+        lines.push("\nEquivalent, because no output can show them:\n".to_string());
+        lines.extend(equivalents);
+    }
+    lines.push("\nEvery fault, and the first cell that catches it:\n".to_string());
     let titles = ["kernel", "fault", "killed by", "ratio", "inputs", "on"];
     lines.push(markdown::line(&titles));
     lines.push("| --- | --- | --- | ---: | --- | --- |".to_string());

@@ -1,6 +1,6 @@
 use super::*;
-use crate::record::FORMAT_VERSION;
 use crate::record::fixture::gpu_run;
+use crate::record::{FORMAT_VERSION, GateRecord};
 
 fn mutant(fault: &str, outcome: Outcome, rule: &str) -> MutantRecord {
     let inputs = "normal".to_string();
@@ -21,7 +21,9 @@ fn mutant(fault: &str, outcome: Outcome, rule: &str) -> MutantRecord {
 
 fn run(mutants: Vec<MutantRecord>) -> MutantRun {
     let (kernel, family) = ("layer_norm".to_string(), "normalize".to_string());
-    let clean = CleanRecord { kernel, family, passed: 9, unsupported: 2, failure: None };
+    let gate = |gate: &str, worst| GateRecord { gate: gate.to_string(), passed: true, worst };
+    let gates = vec![gate("G0", 0.0), gate("G1", 0.41), gate("G2", 0.25)];
+    let clean = CleanRecord { kernel, family, passed: 9, unsupported: 2, gates, failure: None };
     let environment = gpu_run().environment;
     let (format_version, kernels) = (FORMAT_VERSION, vec![clean]);
     MutantRun { format_version, complete: true, environment, kernels, mutants }
@@ -89,6 +91,27 @@ fn the_other_forms_hold_a_line_for_each_mutant() {
         text.contains("rounded too early,killed,G2,7.25,normal,layer_norm/thread/f32/r7d31,true")
     );
     let text = markdown(&run);
-    assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 7, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 7 + 3, "{text}");
     assert!(text.contains("| equivalent: adding zero changes nothing |"), "{text}");
+}
+
+#[test]
+fn each_kernel_has_its_margin_and_its_nearest_mutant() {
+    let run = some_of_each();
+    let [_, _, line] = &evidence::table(&run)[..] else { panic!("a line for the kernel") };
+    assert_eq!(line, "| `layer_norm` | 0.75 | 0.41 | 2/4 | rounded too early | G2 | 7.25 |");
+    assert_eq!(
+        evidence::equivalents(&run),
+        ["- `layer_norm`, a zero is added: adding zero changes nothing"]
+    );
+    let mut exact = run.clone();
+    exact.kernels[0].gates.truncate(1);
+    exact.mutants.truncate(1);
+    let line = &evidence::table(&exact)[2];
+    assert_eq!(
+        line,
+        "| `layer_norm` | exact | exact | 1/1 | last element dropped | G0 | 7 elements |"
+    );
+    exact.kernels[0].failure = Some("G1".to_string());
+    assert!(evidence::table(&exact)[2].contains("FAILS"), "no margin without a verified kernel");
 }

@@ -3,7 +3,7 @@
 use super::grid::not_reached;
 use super::header::count;
 use super::layout::clean;
-use crate::record::{Row, Run};
+use crate::record::{LAST_STAGE_ALONE, Row, Run};
 use crate::units::{percent, plus_minus, relative_half_interval};
 
 /// Wider than this, two runs cannot be told apart by what most changes bring.
@@ -35,7 +35,7 @@ struct Doubt {
     words: fn(&Run, f64) -> (String, String),
 }
 
-const DOUBTS: [Doubt; 9] = [
+const DOUBTS: [Doubt; 10] = [
     Doubt { of: wide_interval, words: wide_interval_words },
     Doubt { of: |_, row| over_peak(row, true), words: far_over_peak_words },
     Doubt { of: |_, row| over_peak(row, false), words: over_peak_words },
@@ -45,7 +45,19 @@ const DOUBTS: [Doubt; 9] = [
     Doubt { of: trusted, words: trusted_words },
     Doubt { of: cost_of_checks, words: cost_of_checks_words },
     Doubt { of: sampled, words: sampled_words },
+    Doubt { of: last_stage, words: last_stage_words },
 ];
+
+/// The errors of a pipeline that are those of its last stage only.
+fn last_stage(_: &Run, row: &Row) -> Option<f64> {
+    let against = row.accuracy.as_ref()?.against.as_deref()?;
+    (against == LAST_STAGE_ALONE).then_some(1.0)
+}
+
+fn last_stage_words(_: &Run, _: f64) -> (String, String) {
+    let next = "the whole chain is too long for f64; the other precisions are held to this one";
+    ("errors are those of the last stage alone".to_string(), next.to_string())
+}
 
 /// What applies to this run, lettered in the order of gravity, then the notes of the measurement.
 pub(super) fn notes(run: &Run) -> Vec<Note> {

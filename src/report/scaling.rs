@@ -1,5 +1,6 @@
 //! Time against work over the sizes of a sweep, one line for each strategy and precision.
 
+use super::axes;
 use super::grid::strategy;
 use super::layout::clean;
 use crate::measure::{Scaling, scaling};
@@ -26,7 +27,9 @@ pub(super) fn series(run: &Run) -> Vec<Series> {
         return Vec::new();
     }
     let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
-    for row in run.rows.iter().filter(|row| row.time.is_some()) {
+    // The scale of a modality and its presence are no sizes.
+    let sized = |row: &&Row| row.time.is_some() && !axes::is_point(row);
+    for row in run.rows.iter().filter(sized) {
         let option = row.option.as_ref().map_or(String::new(), |option| format!("_{option}"));
         let (kernel, strategy) = (clean(&row.kernel), strategy(row));
         let name = format!("{kernel}/{strategy}/{}{}", clean(&row.dtype), clean(&option));

@@ -5,6 +5,8 @@ use super::header;
 use super::layout::{Cell, Column, Fit, Style, clean, fit, truncate, wrap};
 use super::notes;
 use super::scaling::{self, Series};
+use super::stages::StageLine;
+use super::{axes, trade};
 use crate::record::{Run, Status};
 use crate::units::percent;
 
@@ -12,9 +14,9 @@ use crate::units::percent;
 const INDENT: usize = 2;
 /// Labels of the header block are padded to this, the longest of them and a gap.
 const LABEL: usize = 13;
-/// A reason longer than this many lines is in the file.
 /// Stages stand a little under the row of their pipeline.
 const STAGE_INDENT: usize = 6;
+/// A reason longer than this many lines is in the file.
 const REASON_LINES: usize = 3;
 /// Narrower pages than this would hold nothing.
 const MIN_WIDTH: usize = 40;
@@ -30,6 +32,8 @@ pub fn table(run: &Run, colour: bool, width: usize) -> String {
     page.header(run);
     let hidden = page.grid(&grid::times(run, &notes), run);
     page.scaling(&scaling::series(run));
+    page.more(trade::TITLE, trade::grid(run), run);
+    page.more(axes::TITLE, axes::grid(run), run);
     page.close(run);
     for note in &notes {
         page.hanging(&note.mark, Style::Warn, &note.text, 3);
@@ -53,6 +57,7 @@ pub fn checks(run: &Run, colour: bool, width: usize) -> String {
     let mut page = Page::new(colour, width);
     page.header(run);
     let hidden = page.grid(&grid::checks(run), run);
+    page.more(axes::TITLE, axes::grid(run), run);
     page.close(run);
     page.wrong(run);
     page.key(
@@ -105,6 +110,16 @@ impl Page {
         fit.hidden
     }
 
+    /// A further table under its title, where there is one.
+    fn more(&mut self, title: &str, grid: Option<Grid>, run: &Run) {
+        let Some(grid) = grid else { return };
+        self.lines.push(String::new());
+        for text in wrap(title, self.width, REASON_LINES) {
+            self.line(&text, Style::Bold);
+        }
+        self.grid(&grid, run);
+    }
+
     fn group(&mut self, group: &Group, emulated: bool) {
         let mut text = format!("{}  {}", group.kernel, group.shape);
         if let Some(model) = &group.model {
@@ -138,8 +153,10 @@ impl Page {
         }
     }
 
-    fn stage(&mut self, text: &str) {
-        let text = truncate(text, self.width - STAGE_INDENT);
+    fn stage(&mut self, line: &StageLine) {
+        let StageLine { time, share, bytes, what } = line;
+        let text = format!("{time:>10} {share:>6} {bytes:>10}  {what}");
+        let text = truncate(&text, self.width - STAGE_INDENT);
         self.lines.push(format!("{:STAGE_INDENT$}{}", "", Style::Dim.paint(&text, self.colour)));
     }
 

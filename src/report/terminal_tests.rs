@@ -3,7 +3,7 @@
 use snapbox::{assert_data_eq, file};
 
 use super::*;
-use crate::record::fixture::{emulated_run, gpu_run};
+use crate::record::fixture::{emulated_run, gpu_run, pipeline_run};
 
 fn assert_fits(text: &str, width: usize) {
     for line in text.lines() {
@@ -23,6 +23,11 @@ fn bare(text: &str) -> String {
 #[test]
 fn a_run_on_a_gpu_reads_well_at_100_columns() {
     assert_data_eq!(table(&gpu_run(), false, 100), file!["snapshots/gpu.txt"].raw());
+}
+
+#[test]
+fn a_pipeline_shows_its_stages_and_what_each_precision_gains() {
+    assert_data_eq!(table(&pipeline_run(), false, 100), file!["snapshots/pipeline.txt"].raw());
 }
 
 #[test]
@@ -49,7 +54,7 @@ fn a_run_without_times_is_shown_by_its_checks() {
 
 #[test]
 fn no_line_is_wider_than_asked_even_with_long_names() {
-    for mut run in [gpu_run(), emulated_run()] {
+    for mut run in [gpu_run(), emulated_run(), pipeline_run()] {
         for width in 40..150 {
             assert_fits(&table(&run, false, width), width);
             assert_fits(&checks(&run, false, width), width);

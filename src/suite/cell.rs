@@ -58,8 +58,12 @@ impl Cell {
 
     /// Params and tensors of one distribution.
     pub fn inputs(&self, distribution: Distribution, seed: u32) -> Inputs {
-        let generator = Generator::new(self.dtype, self.variant, distribution, seed);
-        self.entry.kernel.inputs(&self.shape, &generator)
+        self.drawn(&Generator::new(self.dtype, self.variant, distribution, seed))
+    }
+
+    /// Params and tensors from a generator.
+    pub fn drawn(&self, generator: &Generator) -> Inputs {
+        self.entry.kernel.inputs(&self.shape, generator)
     }
 
     pub fn launch(&self) -> Launch {

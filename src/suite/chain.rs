@@ -9,10 +9,10 @@ use super::timing::Prepared;
 use super::verify::{Finding, Scope, examine};
 use crate::accuracy::{Metrics, Noise, Tracked, measure};
 use crate::gpu::{Checks, Given, GpuError, Output, Program, Step};
-use crate::inputs::{Distribution, Inputs};
+use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
 use crate::kernels::ALL;
-use crate::pipeline::Stage;
+use crate::pipeline::{Features, Stage};
 use crate::record::{Status, fnv1a};
 use crate::reference::Rows;
 
@@ -32,8 +32,14 @@ impl Chain {
         let cells = cells.collect::<Result<Vec<Cell>, CellError>>()?;
         let draw = |(cell, stage): (&Cell, &Stage)| {
             // Weights follow the name of the stage, which all precisions share.
-            let seed = session.seed ^ (fnv1a(stage.name.as_bytes()) as u32);
-            cell.inputs(Distribution::Normal, seed)
+            let seed = |name: &str| session.seed ^ (fnv1a(name.as_bytes()) as u32);
+            let normal = Distribution::Normal;
+            let generator = Generator::new(cell.dtype, cell.variant, normal, seed(&stage.name));
+            let mut inputs = cell.drawn(&Generator { columns: stage.columns, ..generator });
+            if let Some(Features { input, of, scale }) = stage.features {
+                inputs.draw(input, seed(of), scale);
+            }
+            inputs
         };
         let inputs = cells.iter().zip(&stages).map(draw).collect();
         Ok(Chain { stages, cells, inputs })

@@ -167,7 +167,7 @@ impl Session {
         let end_to_end = if failure.is_none() { self.end_to_end(cell, task, ran)? } else { None };
         let answer = &findings[ran.chain.answer()];
         let (metrics, against) =
-            end_to_end.unwrap_or_else(|| (answer.metrics(), "f64, last stage alone"));
+            end_to_end.unwrap_or_else(|| (answer.metrics(), record::LAST_STAGE_ALONE));
         accuracy.max_abs = metrics.max_abs;
         accuracy.rmse = metrics.rmse;
         accuracy.nmse = metrics.nmse;

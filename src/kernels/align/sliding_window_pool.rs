@@ -63,6 +63,8 @@ impl Kernel for SlidingWindowPool {
                 sliding(3, 31, 8, 5, 2).tag("max"),
                 sliding(5, 33, 8, 9, 4).tag("masked"),
                 adaptive(5, 31, 12, 6).tag("max_masked"),
+                valid(2, 27, 5, 14),
+                valid(3, 9, 4, 0),
             ],
             Preset::Models => vec![
                 sliding(24, 500, 74, 10, 10).from("MulT MOSEI audio to text"),
@@ -131,8 +133,13 @@ fn adaptive(b: usize, t: usize, f: usize, u: usize) -> Shape {
     Shape::new(&[("b", b), ("t", t), ("f", f), ("u", u)])
 }
 
+/// One window over the first `n` steps, as where whole modalities are absent.
+fn valid(b: usize, t: usize, f: usize, n: usize) -> Shape {
+    Shape::new(&[("b", b), ("t", t), ("f", f), ("u", 1), ("n", n)])
+}
+
 fn is_adaptive(shape: &Shape) -> bool {
-    shape.axes().iter().any(|&(axis, _)| axis == "u")
+    shape.get("u").is_some()
 }
 
 fn is_max(shape: &Shape) -> bool {
@@ -147,12 +154,12 @@ fn targets(shape: &Shape) -> usize {
     shape["t"].checked_sub(shape["w"]).map_or(0, |rest| rest / shape["s"] + 1)
 }
 
-/// Valid steps of each sample: all, or every kind in turn.
+/// Valid steps of each sample: all, those of the axis `n`, or every kind in turn.
 fn lengths(shape: &Shape) -> Vec<u32> {
     let t = shape["t"];
     let kinds = match shape.option() {
         Some("masked" | "max_masked") => [t, 0, 1, t / 2, t - 1],
-        _ => [t; 5],
+        _ => [shape.get("n").unwrap_or(t); 5],
     };
     (0..shape["b"]).map(|b| kinds[b % kinds.len()] as u32).collect()
 }

@@ -37,6 +37,11 @@ fn grouped(b: usize, h: usize, g: usize, q: usize, k: usize, d: usize, e: usize)
     Shape::new(&[("b", b), ("h", h), ("g", g), ("q", q), ("k", k), ("d", d), ("e", e)])
 }
 
+/// The first `n` keys are valid in every batch, as where whole modalities are absent.
+fn valid(b: usize, q: usize, k: usize, n: usize) -> Shape {
+    Shape::new(&[("b", b), ("h", 2), ("q", q), ("k", k), ("d", 6), ("n", n)])
+}
+
 fn smoke() -> Vec<Shape> {
     vec![
         of(1, 1, 1, 1, 5),
@@ -57,6 +62,8 @@ fn smoke() -> Vec<Shape> {
         of(1, 1, 65, 257, 128),
         of(1, 1, 4, 0, 64),
         of(0, 1, 4, 8, 8),
+        valid(2, 5, 27, 14),
+        valid(2, 3, 9, 0),
     ]
 }
 
@@ -70,15 +77,14 @@ pub struct Pairs {
     pub k: usize,
     pub d: usize,
     pub e: usize,
+    /// Valid keys, where the tag does not shorten them.
+    n: usize,
     tag: Option<&'static str>,
 }
 
 impl Pairs {
     pub fn of(shape: &Shape) -> Self {
-        let or = |name, otherwise| {
-            let axis = shape.axes().iter().find(|(known, _)| *known == name);
-            axis.map_or(otherwise, |&(_, size)| size)
-        };
+        let or = |name, otherwise| shape.get(name).unwrap_or(otherwise);
         let (h, d) = (shape["h"], shape["d"]);
         Pairs {
             b: shape["b"],
@@ -88,6 +94,7 @@ impl Pairs {
             k: shape["k"],
             d,
             e: or("e", d),
+            n: or("n", shape["k"]),
             tag: shape.option(),
         }
     }
@@ -107,14 +114,14 @@ impl Pairs {
         h / (self.h / self.g)
     }
 
-    /// Valid keys of each batch. `tail` and `bits` shorten every batch but the second, `masked`
+    /// Valid keys of each batch: all, or those of the axis `n`. `tail` and `bits` shorten every batch but the second, `masked`
     /// leaves the first one without any.
     pub fn lengths(&self) -> Vec<u32> {
         let of = |b: usize| match (self.tag, b) {
             (Some("tail" | "bits"), 1) => self.k,
             (Some("tail" | "bits"), b) => (self.k / 2 + b).min(self.k - 1),
             (Some("masked"), 0) => 0,
-            _ => self.k,
+            _ => self.n,
         };
         (0..self.b).map(|b| of(b) as u32).collect()
     }

@@ -54,6 +54,7 @@ impl Kernel for AttentionMap {
                 of(1, 1, 4, 0, 64),
                 of(3, 2, 3, 31, 8).tag("tail"),
                 of(2, 3, 5, 33, 64).tag("masked"),
+                Shape::new(&[("b", 2), ("h", 3), ("q", 5), ("k", 13), ("d", 6), ("n", 5)]),
             ],
             Preset::Models => vec![
                 of(1, 12, 32, 257, 64).from("BLIP-2 Q-Former"),
@@ -128,14 +129,14 @@ fn of(b: usize, h: usize, q: usize, k: usize, d: usize) -> Shape {
     Shape::new(&[("b", b), ("h", h), ("q", q), ("k", k), ("d", d)])
 }
 
-/// Valid keys of each batch. `tail` shortens every batch, `masked` leaves the first one without
-/// any.
+/// Valid keys of each batch: all, or those of the axis `n`. `tail` shortens every batch, `masked`
+/// leaves the first one without any.
 fn lengths(shape: &Shape) -> Vec<u32> {
     let keys = shape["k"];
     let of = |b: usize| match (shape.option(), b) {
         (Some("tail"), b) => (keys / 2 + 7 * b).min(keys - 1),
         (Some("masked"), 0) => 0,
-        _ => keys,
+        _ => shape.get("n").unwrap_or(keys),
     };
     (0..shape["b"]).map(|b| of(b) as u32).collect()
 }

@@ -1,4 +1,5 @@
-//! EMAP: the additive part of logits over all pairings of two modalities (arXiv 2010.06572).
+//! EMAP: the additive part of logits over all pairings of two modalities (arXiv 2010.06572), in f32
+//! from logits of either storage type.
 
 use ndarray::{Array1, Array2, ArrayView3, Axis, s};
 
@@ -36,7 +37,7 @@ impl Kernel for Emap {
         Spec {
             summary: "project pairwise logits onto what each modality contributes by itself",
             difficulties: &[2, 6],
-            dtypes: &[Dtype::F32],
+            dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[
                 Distribution::Normal,
@@ -93,9 +94,9 @@ impl Kernel for Emap {
         }
     }
 
-    fn work(&self, shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
         let (n, c) = (shape["n"], shape["c"]);
-        Work::new(2 * n * n * c, 4 * (n * n * c + n * c))
+        Work::new(2 * n * n * c, dtype.bytes() * n * n * c + 4 * n * c)
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {

@@ -1,4 +1,5 @@
-//! Exact Shapley values of modalities over all coalitions (Shapley 1953).
+//! Exact Shapley values of modalities over all coalitions (Shapley 1953), in f32 from values of
+//! either storage type.
 
 use ndarray::{Array2, Ix1, Ix2};
 
@@ -36,7 +37,7 @@ impl Kernel for ShapleyModalities {
         Spec {
             summary: "credit each modality with its exact Shapley value over all coalitions",
             difficulties: &[2, 6],
-            dtypes: &[Dtype::F32],
+            dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[
                 Distribution::Normal,
@@ -55,7 +56,9 @@ impl Kernel for ShapleyModalities {
                 let all = [(1, 1), (2, 5), (3, 257), (6, 31), (10, 3), (3, 0)];
                 let some = [(1, 3), (2, 33), (3, 5), (6, 7), (9, 2)];
                 let some = some.map(|(m, c)| of(m, c).tag("present"));
-                all.map(|(m, c)| of(m, c)).into_iter().chain(some).collect()
+                // No player, and all but the second.
+                let named = [0, 5].map(|p| Shape::new(&[("m", 3), ("c", 5), ("p", p)]));
+                all.map(|(m, c)| of(m, c)).into_iter().chain(some).chain(named).collect()
             }
             Preset::Models => vec![
                 of(3, 7).from("MulT MOSEI, seven emotions"),
@@ -98,11 +101,11 @@ impl Kernel for ShapleyModalities {
         launch
     }
 
-    fn work(&self, shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {
+    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
         let (m, c) = (shape["m"], shape["c"]);
         let players = presence(shape).count_ones() as usize;
         let flops = 3 * players * (1 << players) / 2 * c;
-        Work::new(flops, 4 * c * ((1 << players) + m))
+        Work::new(flops, c * (dtype.bytes() * (1 << players) + 4 * m))
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -114,9 +117,13 @@ impl Kernel for ShapleyModalities {
     }
 }
 
-/// Bits of the modalities that are there: all, or with the tag `present` all but every third.
+/// Bits of the modalities that are there: those of the axis `p`, else all, or with the tag
+/// `present` all but every third.
 fn presence(shape: &Shape) -> u32 {
     let m = shape["m"];
+    if let Some(bits) = shape.get("p") {
+        return bits as u32;
+    }
     let there = |i: &usize| shape.option() != Some("present") || i % 3 != 1 && m > 1;
     (0..m).filter(there).fold(0, |bits, i| bits | 1 << i)
 }

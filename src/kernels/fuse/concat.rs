@@ -78,6 +78,7 @@ impl Kernel for Concat {
                 of(129, &[1, 5, 35, 2, 33, 3]).tag("present"),
                 streams(3, 30, &[50, 37, 1]).tag("time"),
                 streams(17, 16, &[4, 31, 5]).tag("time_present"),
+                widths::shape(&[("b", 2), ("p", 5)], &[7, 3, 8]),
             ],
             Preset::Models => vec![
                 of(128, &[512, 512]).from("MultiBench MM-IMDb"),

@@ -48,7 +48,8 @@ pub fn sweep() -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Presence bits of each sample: all, or with the tag `present` every mask in turn.
+/// Presence bits of each sample: those of the axis `p`, else all, or with the tag `present` every
+/// mask in turn.
 pub fn presence(shape: &Shape) -> Vec<u32> {
     masks(shape, shape["m"])
 }
@@ -56,6 +57,9 @@ pub fn presence(shape: &Shape) -> Vec<u32> {
 /// The same for a kernel that has no axis `m`; `present` may follow another word in the tag.
 pub fn masks(shape: &Shape, modalities: usize) -> Vec<u32> {
     let masks = 1_u32 << modalities;
+    if let Some(bits) = shape.get("p") {
+        return vec![bits as u32; shape["b"]];
+    }
     let all = !shape.option().is_some_and(|tag| tag.ends_with("present"));
     (0..shape["b"] as u32).map(|row| if all { masks - 1 } else { row % masks }).collect()
 }
