@@ -15,7 +15,7 @@ mod protect;
 mod relate;
 
 use common::kernels;
-use fusebench::accuracy::F16_MAX;
+use fusebench::accuracy::{F16_MAX, Tracked};
 use fusebench::inputs::{Distribution, Generator, Inputs};
 use fusebench::kernel::{Dtype, Elem, Entry, Kernel, Preset, Problem, Shape, Variant};
 use fusebench::kernels::ALL;
@@ -136,9 +136,12 @@ fn tracked_values_are_the_plain_ones_and_bounds_are_numbers() {
             for (plain, tracked) in plain.iter().zip(&tracked) {
                 let values = tracked.mapv(|t| t.value);
                 assert_eq!(compare(&values, &plain.clone().into_dyn()), Ok(()), "{id}");
+                // Errors of f16 sums may pass the sums; what an activation makes of those has no
+                // bound, and such elements are reported, not judged.
+                let bounded = |t: &Tracked| t.worst.is_finite() || problem.dtype == Dtype::F16Acc;
                 let sound = tracked
                     .iter()
-                    .all(|t| t.is_undetermined() || (t.worst.is_finite() && t.variance >= 0.0));
+                    .all(|t| t.is_undetermined() || (bounded(t) && t.variance >= 0.0));
                 assert!(sound, "{id} has an unbounded element");
             }
         });

@@ -236,7 +236,7 @@ fn every_pipeline_compiles_for_every_back_end() {
             check_writes(&module, &info, &pipeline).map_err(of)?;
             count.set(count.get() + 1);
             if if pipeline.matrices { validate_matrices } else { validate } {
-                spirv_val(&translation.spirv).map_err(of)?;
+                spirv_val(&pipeline, &translation.spirv).map_err(of)?;
             }
             if let (Some(directx), Some(hlsl)) = (&directx, &translation.hlsl) {
                 directx.compile(hlsl).map_err(of)?;
@@ -343,8 +343,9 @@ fn a_corrupted_module_fails_spirv_val() {
     let (module, info) = compile(&shader::source(layer_norm().wgsl, &F32)).expect("valid");
     let pipeline = plain("thread", vec![("WG", 8.0)], vec![]);
     let words = translate(&module, &info, &pipeline).expect("valid").spirv;
-    assert_eq!(spirv_val(&words), Ok(()));
-    assert!(spirv_val(&words[..words.len() - 1]).is_err(), "OpFunctionEnd is missing");
+    assert_eq!(spirv_val(&pipeline, &words), Ok(()));
+    let cut_short = &words[..words.len() - 1];
+    assert!(spirv_val(&pipeline, cut_short).is_err(), "OpFunctionEnd is missing");
 }
 
 #[test]

@@ -41,7 +41,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("known left out for unknown ids", "select(0u, 1u, is_known)", "1u"),
     Mutant::new("position of the whole batch", "token % params.tokens", "token % params.count"),
     Mutant::new("positions left out", "else if (POSITIONS)", "else if (false)"),
-    Mutant::new("slices overlap by an id", "id < params.end)", "id <= params.end)"),
+    Mutant::new("last id of a slice left out", "id < params.end", "id + 1u < params.end"),
     Mutant::new("unknown ids left to the last slice", "params.first == 0u", "params.first != 0u"),
     Mutant::new("every slice read from its start", "(id - params.first)", "id"),
     Mutant::new("last column dropped", "i >= params.d)", "i + 1u >= params.d)"),

@@ -23,7 +23,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("last element dropped", "at < params.p", "at + 1u < params.p"),
     Mutant::new("factor of the first sample", "factor[wid.y]", "factor[0]"),
-    Mutant::new("padding clipped too", "valid[wid.y] != 0u", "true"),
+    Mutant::new("padding clipped too", "valid[params.before + wid.y] != 0u", "true"),
     Mutant::new("norm not squared", "sum += value * value", "sum += abs(value)"),
     Mutant::new("slices all from the first sample", "params.before + ", ""),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
@@ -58,9 +58,9 @@ impl Kernel for ClipPerSample {
                 of(3, 4097),
                 of(0, 8),
                 of(3, 0),
-                // Several slices, the last one shorter.
+                // Several slices, the last one shorter, and not all starting alike.
                 of(19, 128),
-                of(19, 64).tag("masked"),
+                of(27, 64).tag("masked"),
                 of(7, 33).tag("masked"),
                 of(5, 260).tag("masked"),
             ],

@@ -25,7 +25,7 @@ const SLICES: usize = 8;
 const MUTANTS: &[Mutant] = &[
     Mutant::new("noise left out", "+ noise(column)", ""),
     Mutant::new("sum of samples without clipping", "* factor[sample]", ""),
-    Mutant::new("padding added", "valid[sample] != 0u", "true"),
+    Mutant::new("padding added", "valid[params.before + sample] != 0u", "true"),
     Mutant::new("last sample dropped", "sample < params.batch;", "sample + 1u < params.batch;"),
     Mutant::new("noise of the next block", "column / 4u, params", "column / 4u + 1u, params"),
     Mutant::new("sine for cosine", "select(z.x, z.y", "select(z.y, z.x"),
@@ -62,9 +62,9 @@ impl Kernel for DpSum {
                 of(33, 1024),
                 of(5, 4097),
                 of(3, 0),
-                // Several slices, the last one shorter.
+                // Several slices, the last one shorter, and not all starting alike.
                 of(19, 128),
-                of(21, 64).tag("masked"),
+                of(27, 64).tag("masked"),
                 of(7, 33).tag("masked"),
                 of(20, 260).tag("masked"),
             ],
