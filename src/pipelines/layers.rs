@@ -19,8 +19,8 @@ pub struct Size {
     pub k: usize,
 }
 
-/// A linear layer on the output of a stage or on features, with its activations quantised first under w8a8. The
-/// result is the output `y` of the stage `name`.
+/// A linear layer on the output of a stage or on features, with its activations quantised first
+/// under w8a8. The result is the output `y` of the stage `name`.
 pub fn linear(
     stages: &mut Vec<Stage>,
     name: &str,

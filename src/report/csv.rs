@@ -1,5 +1,6 @@
-//! One record per cell in SI base units, quoted as RFC 4180 has it, for spreadsheets and pandas. The
-//! stages of a pipeline follow it, a record each with its name in `stage`, which is empty elsewhere.
+//! One record per cell in SI base units, quoted as RFC 4180 has it, for spreadsheets and pandas.
+//! The stages of a pipeline follow it, a record each, with its name in `stage`; that is empty
+//! elsewhere.
 
 use crate::record::{Accuracy, Rate, Row, Run, StageRecord, Time};
 

@@ -7,12 +7,12 @@ use crate::record::{CleanRecord, MutantRecord, MutantRun, Outcome};
 use crate::units::{NONE, ratio};
 
 /// What the columns of [`table`] are.
-pub(super) const KEY: &str = "RMS: the RMS error over the predicted one, at most 3 (G2). Bound: the \
-    largest error over its worst-case bound, at most 1 (G1). Both are the worst over all shapes, \
-    variants, precisions and input distributions of the preset. Mutants: how many of the faults \
-    put into the shader are caught. Nearest: of these faults the one whose error exceeds what is \
-    allowed by the smallest ratio, on the first cell that catches it; where only exact elements \
-    (G0) tell, the one with fewest wrong elements.";
+pub(super) const KEY: &str = "RMS: the RMS error over the predicted one, at most 3 (G2). \
+    Bound: the largest error over its worst-case bound, at most 1 (G1). Both are the worst \
+    over all shapes, variants, precisions and input distributions of the preset. Mutants: how \
+    many of the faults put into the shader are caught. Nearest: of these faults the one whose \
+    error exceeds what is allowed by the smallest ratio, on the first cell that catches it; \
+    where only exact elements (G0) tell, the one with fewest wrong elements.";
 
 /// A GitHub table with a line for each kernel.
 pub(super) fn table(run: &MutantRun) -> Vec<String> {

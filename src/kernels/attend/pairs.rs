@@ -114,8 +114,8 @@ impl Pairs {
         h / (self.h / self.g)
     }
 
-    /// Valid keys of each batch: all, or those of the axis `n`. `tail` and `bits` shorten every batch but the second, `masked`
-    /// leaves the first one without any.
+    /// Valid keys of each batch: all, or those of the axis `n`. `tail` and `bits` shorten every
+    /// batch but the second, `masked` leaves the first one without any.
     pub fn lengths(&self) -> Vec<u32> {
         let of = |b: usize| match (self.tag, b) {
             (Some("tail" | "bits"), 1) => self.k,

@@ -103,7 +103,7 @@ impl Kernel for LateFusion {
                 of((1, 3, 1)).tag("vote"),
                 of((3, 17, 257)).tag("vote_present"),
                 of((6, 129, 5)).tag("vote_present"),
-                Shape::new(&[("m", 3), ("b", 4), ("c", 7), ("p", 6)]),
+                Shape::new(&[("m", 3), ("b", 4), ("c", 7), ("p", 6)]).tag("average"),
             ],
             Preset::Models => ["average", "experts", "vote"]
                 .into_iter()
