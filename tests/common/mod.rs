@@ -1,5 +1,8 @@
 //! What the tests on a device share: opening it, and counting those that could not run.
 
+#[allow(dead_code, reason = "few test files ask a program in Python")]
+pub mod python;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::sync::Arc;
