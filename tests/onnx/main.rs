@@ -5,7 +5,6 @@
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
-mod lab;
 mod operators;
 mod outside;
 mod proto;
@@ -17,10 +16,11 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use case::Case;
+use common::lab::{Element, Lab};
 use common::{ran, session, skipped};
 use fusebench::gpu::Checks;
 use fusebench::suite::Sources;
-use lab::{Element, Lab};
+
 use ndarray::Dimension;
 use operators::{Checked, F16_NOISE, OPERATORS, Operator, Outcome};
 use outside::{OUTSIDE, Outside};

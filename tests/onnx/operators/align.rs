@@ -5,7 +5,7 @@ use ndarray::{ArrayD, Axis};
 
 use super::{Checked, Outcome, checked, permuted, restored, storage, with_last};
 use crate::case::Case;
-use crate::lab::{Ask, Element, Lab, Run};
+use crate::common::lab::{Ask, Element, Lab, Run};
 use crate::outside::Outside;
 
 /// The tag of the kernel that has the semantics of the case.

@@ -8,7 +8,7 @@ use ndarray::{Array2, Array4, ArrayD, ArrayView1, Axis, Ix4, IxDyn, concatenate,
 use super::project::linear;
 use super::{Checked, Outcome, checked, flat, joined, storage};
 use crate::case::Case;
-use crate::lab::{Ask, Element, Lab, Run};
+use crate::common::lab::{Ask, Element, Lab, Run};
 use crate::outside::Outside;
 use crate::proto::{Array, Kind};
 

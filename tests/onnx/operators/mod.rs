@@ -11,7 +11,7 @@ use fusebench::kernel::Elem;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::case::Case;
-use super::lab::{Element, Lab, Run};
+use super::common::lab::{Element, Lab, Run};
 use super::outside::Outside;
 use super::proto::{Array, Kind};
 
@@ -72,7 +72,7 @@ pub const OPERATORS: &[Operator] = &[
     operator("Gelu", &["linear"], 8e-8, project::gelu),
     operator("MatMulInteger", &["linear_w8a8"], 0.0, project::matmul_integer),
     operator("QuantizeLinear", &["quantize_int8"], 0.0, quantize::quantize),
-    operator("DynamicQuantizeLinear", &["quantize_int8"], 1e-7, quantize::quantize_dynamic),
+    operator("DynamicQuantizeLinear", &["quantize_int8"], 1.5e-9, quantize::quantize_dynamic),
     operator("DequantizeLinear", &["dequantize_int8"], 0.0, quantize::dequantize),
 ];
 

@@ -2,7 +2,7 @@
 
 use super::{Checked, Outcome, checked, first, flat, permuted, restored, storage, with_last};
 use crate::case::Case;
-use crate::lab::{Ask, Lab};
+use crate::common::lab::{Ask, Lab};
 use crate::outside::Outside;
 
 /// Everything from the axis on is one row.

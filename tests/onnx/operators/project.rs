@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn, concatenate};
 
 use super::{Outcome, first, flat, joined, storage};
 use crate::case::Case;
-use crate::lab::{Ask, Lab};
+use crate::common::lab::{Ask, Lab};
 use crate::outside::Outside;
 use crate::proto::Array;
 

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, Dimension, IxDyn};
 
 use super::{Checked, Outcome, checked};
 use crate::case::Case;
-use crate::lab::{Ask, Element, Lab, Run};
+use crate::common::lab::{Ask, Element, Lab, Run};
 use crate::outside::Outside;
 use crate::proto::{Array, Kind};
 

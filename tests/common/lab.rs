@@ -13,7 +13,7 @@ use fusebench::shader;
 use fusebench::suite::Session;
 use ndarray::{ArrayD, IxDyn};
 
-use super::common::SEED;
+use super::SEED;
 
 /// What is run: a kernel of the registry at a shape, with some of its inputs replaced.
 pub struct Ask {
