@@ -71,6 +71,7 @@ pub const OPERATORS: &[Operator] = &[
     operator("MatMul", &["linear"], 2e-7, project::matmul),
     operator("Gelu", &["linear"], 8e-8, project::gelu),
     operator("MatMulInteger", &["linear_w8a8"], 0.0, project::matmul_integer),
+    operator("QLinearMatMul", &["linear_w8a8", "quantize_int8"], 0.0, project::qlinear_matmul),
     operator("QuantizeLinear", &["quantize_int8"], 0.0, quantize::quantize),
     operator("DynamicQuantizeLinear", &["quantize_int8"], 1.5e-9, quantize::quantize_dynamic),
     operator("DequantizeLinear", &["dequantize_int8"], 0.0, quantize::dequantize),

@@ -1,12 +1,12 @@
 //! Products of matrices: transposed, scaled and broadcast on the host.
 
 use fusebench::kernel::{Dtype, Elem};
-use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn, concatenate};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, IxDyn, concatenate, s};
 
-use super::{Outcome, first, flat, joined, storage};
+use super::quantize::given_scale;
+use super::{Outcome, checked, first, flat, joined, storage};
 use crate::case::Case;
-use crate::common::lab::{Ask, Lab};
-use crate::outside::Outside;
+use crate::common::lab::{Ask, Lab, Run};
 use crate::proto::Array;
 
 fn matrix(array: &Array, transposed: bool) -> Array2<f64> {
@@ -36,8 +36,8 @@ pub fn gemm(lab: &Lab, case: &Case) -> Outcome {
     let full = full.into_dimensionality::<Ix2>().expect("a matrix");
     let b = if by_row { vec![0.0; n] } else { full.row(0).to_vec() };
     if by_row {
-        x = concatenate![Axis(1), x, Array2::eye(m)];
-        w = concatenate![Axis(1), w, full.t()];
+        x = ndarray::concatenate![Axis(1), x, Array2::eye(m)];
+        w = ndarray::concatenate![Axis(1), w, full.t()];
     }
     Ok(first("linear", &lab.run(&linear(&x, &w, &b, storage(case.needed(0)))), &[m, n]))
 }
@@ -79,28 +79,69 @@ pub fn gelu(lab: &Lab, case: &Case) -> Outcome {
     Ok(first("linear", &lab.run(&ask), x.values.shape()))
 }
 
-/// Codes less their zero point, where that still fits eight bits.
-pub fn matmul_integer(lab: &Lab, case: &Case) -> Outcome {
-    let codes = |at: usize, transposed| {
-        let zero = case.input(at + 2).map_or(0.0, |zero| zero.values.sum());
-        matrix(case.needed(at), transposed) - zero
-    };
-    let (a, b) = (codes(0, false), codes(1, true));
-    if a.iter().chain(&b).any(|code| !(-128.0..=127.0).contains(code)) {
-        return Err(Outside::WideCodes);
-    }
-    let (m, n, k) = (a.nrows(), b.nrows(), a.ncols());
-    let padded = |codes: Array2<f64>| {
+/// Codes less their zero point. They may have nine bits, which is the sum of two codes of eight.
+fn centred(codes: &Array, zero: Option<&Array>) -> [ArrayD<f64>; 2] {
+    let whole = &codes.values - zero.map_or(0.0, |zero| zero.values.sum());
+    let half = whole.mapv(|code| (code / 2.0).trunc());
+    [&whole - &half, half]
+}
+
+/// Integer sums of `[m, k]` and `[k, n]` codes, times a scale for each row of either side.
+fn linear_w8a8(a: ArrayView2<f64>, b: ArrayView2<f64>, (sa, sb): (f64, f64)) -> Ask {
+    let (m, n, k) = (a.nrows(), b.ncols(), a.ncols());
+    let padded = |codes: ArrayView2<f64>| {
         let mut whole = Array2::zeros((codes.nrows(), k.next_multiple_of(4)));
-        whole.slice_mut(ndarray::s![.., ..k]).assign(&codes);
+        whole.slice_mut(s![.., ..k]).assign(&codes);
         whole.into_raw_vec_and_offset().0
     };
-    let ask = Ask::new("compress/linear_w8a8", Elem::F32, &[("m", m), ("n", n), ("k", k)])
+    Ask::new("compress/linear_w8a8", Elem::F32, &[("m", m), ("n", n), ("k", k)])
         .dtype(Dtype::I8)
         .tensor("qa", padded(a))
-        .tensor("sa", vec![1.0; m])
-        .tensor("qw", padded(b))
-        .tensor("sw", vec![1.0; n])
-        .tensor("b", vec![0.0; n]);
-    Ok(first("linear_w8a8", &lab.run(&ask), &[m, n]))
+        .tensor("sa", vec![sa; m])
+        .tensor("qw", padded(b.t()))
+        .tensor("sw", vec![sb; n])
+        .tensor("b", vec![0.0; n])
+}
+
+pub fn matmul_integer(lab: &Lab, case: &Case) -> Outcome {
+    let runs = products(lab, case, [0, 1], [2, 3], (1.0, 1.0));
+    Ok(first("linear_w8a8", &runs, case.output(0).expect("Y").values.shape()))
+}
+
+/// Products of two inputs of codes, batch by batch, by a layer four times as deep: each half of one
+/// side meets each half of the other.
+fn products(
+    lab: &Lab,
+    case: &Case,
+    codes: [usize; 2],
+    zeros: [usize; 2],
+    scales: (f64, f64),
+) -> Vec<Run> {
+    let batches = |side: usize, turns: [usize; 4]| -> Array3<f64> {
+        let halves = centred(case.needed(codes[side]), case.input(zeros[side]));
+        let dims = halves[0].shape();
+        let (rows, cols) = (dims[dims.len() - 2], dims[dims.len() - 1]);
+        let dims = (halves[0].len() / rows / cols, rows, cols);
+        let halves = halves.map(|half| half.into_shape_with_order(dims).expect("row-major"));
+        let turns = turns.map(|turn| halves[turn].view());
+        concatenate(Axis(2 - side), &turns).expect("halves are of one size")
+    };
+    let (a, b) = (batches(0, [0, 1, 0, 1]), batches(1, [0, 0, 1, 1]));
+    let parts = a.outer_iter().zip(b.outer_iter());
+    joined(parts.map(|(a, b)| lab.run(&linear_w8a8(a, b, scales))).collect())
+}
+
+/// Products of codes, then codes of the products: what the device gave first is quantised next.
+pub fn qlinear_matmul(lab: &Lab, case: &Case) -> Outcome {
+    let number = |at: usize| case.needed(at).values.sum();
+    let y = case.output(0).expect("y");
+    let mut all = Vec::new();
+    for products in products(lab, case, [0, 3], [2, 5], (number(1), number(4))) {
+        let values: Vec<f64> = products.outputs[0].iter().map(|element| element.device).collect();
+        for (run, codes) in given_scale(lab, y.kind, &values, number(6) as f32, number(7)) {
+            let codes = ArrayD::from_shape_vec(y.values.raw_dim(), codes).expect("its size");
+            all.push(checked("linear_w8a8, quantize_int8", &run, 0, codes));
+        }
+    }
+    Ok(all)
 }

@@ -23,7 +23,7 @@ fn spans(case: &Case, x: &Array, scale: &Array) -> Vec<Vec<usize>> {
     let block = case.int("block_size", 0) as usize;
     let places = ArrayD::from_shape_vec(scale.values.raw_dim(), (0..spans.len()).collect());
     let places = places.expect("one number for each scale");
-    for (flat, (mut index, _)) in x.values.indexed_iter().map(|(i, v)| (i, v)).enumerate() {
+    for (flat, (mut index, _)) in x.values.indexed_iter().enumerate() {
         let span = match (block, spans.len()) {
             (0, 1) => 0,
             (0, _) => index[axis],
@@ -55,6 +55,29 @@ fn scattered(elements: &[Element], spans: &[Vec<usize>], dims: &[usize]) -> Arra
     ArrayD::from_shape_vec(IxDyn(dims), whole).expect("its size")
 }
 
+/// Codes of a type under one scale and zero point by every strategy, without what fills words up.
+pub fn given_scale(
+    lab: &Lab,
+    kind: Kind,
+    values: &[f64],
+    scale: f32,
+    zero: f64,
+) -> Vec<(Run, Vec<Element>)> {
+    let ask = Ask::new("compress/quantize_int8", Elem::F32, &[("m", 1), ("k", values.len())])
+        .dtype(Dtype::I8)
+        .tag("fixed")
+        .tensor("x", values.iter().copied())
+        .real("scale", scale)
+        .real("inverse", scale.recip())
+        .real("zero", (zero - offset(kind)) as f32);
+    let codes = |run: Run| {
+        let codes = run.outputs[2].iter().take(values.len());
+        let codes = codes.map(|element| element.plus(offset(kind))).collect();
+        (run, codes)
+    };
+    lab.run(&ask).into_iter().map(codes).collect()
+}
+
 /// A run for each scale, which is given beforehand.
 pub fn quantize(lab: &Lab, case: &Case) -> Outcome {
     let (x, scale, y) = (case.needed(0), case.needed(1), case.output(0).expect("y"));
@@ -66,23 +89,15 @@ pub fn quantize(lab: &Lab, case: &Case) -> Outcome {
     }
     let spans = spans(case, x, scale);
     let values = x.values.as_slice().expect("row-major");
-    let parts = spans.iter().zip(&scale.values).zip(zeros(case, spans.len()));
     let mut all: Vec<(Run, Vec<Element>)> = Vec::new();
-    for ((span, &scale), zero) in parts {
-        let scale = scale as f32;
-        let ask = Ask::new("compress/quantize_int8", Elem::F32, &[("m", 1), ("k", span.len())])
-            .dtype(Dtype::I8)
-            .tag("fixed")
-            .tensor("x", span.iter().map(|&at| values[at]))
-            .real("scale", scale)
-            .real("inverse", scale.recip())
-            .real("zero", (zero - offset(y.kind)) as f32);
-        let runs = lab.run(&ask);
-        all.resize_with(runs.len(), || (runs[0].clone(), Vec::new()));
-        for ((last, codes), run) in all.iter_mut().zip(runs) {
-            codes.extend(run.outputs[2].iter().take(span.len()).map(|e| e.plus(offset(y.kind))));
-            *last = run;
+    for ((span, &scale), zero) in spans.iter().zip(&scale.values).zip(zeros(case, spans.len())) {
+        let own: Vec<f64> = span.iter().map(|&at| values[at]).collect();
+        let runs = given_scale(lab, y.kind, &own, scale as f32, zero);
+        if all.is_empty() {
+            all = runs;
+            continue;
         }
+        all.iter_mut().zip(runs).for_each(|((_, codes), (_, more))| codes.extend(more));
     }
     let dims = x.values.shape();
     let of = |(run, codes): (Run, Vec<Element>)| {
