@@ -43,15 +43,52 @@ impl Params {
     /// The same with some sizes replaced.
     ///
     /// # Panics
-    /// When there is no such word: a bug in the kernel's file.
+    /// As [`Params::set`].
     pub fn with(&self, words: &[(&'static str, usize)]) -> Self {
         let mut changed = self.clone();
         for &(name, value) in words {
-            let index = self.names.iter().position(|known| *known == name);
-            let index = index.unwrap_or_else(|| panic!("no parameter {name}"));
-            changed.words[index] = u32::try_from(value).expect("sizes fit 32 bits");
+            changed.set(name, Scalar::Size(u32::try_from(value).expect("sizes fit 32 bits")));
         }
         changed
+    }
+
+    /// Gives a scalar another value.
+    ///
+    /// # Panics
+    /// When there is no scalar of this name and kind: a bug in the caller.
+    pub fn set(&mut self, name: &str, value: Scalar) {
+        let at = self.place(name);
+        let (word, is_real) = match value {
+            Scalar::Size(size) => (size, false),
+            Scalar::Real(real) => (real.to_bits(), true),
+        };
+        assert_eq!(self.real[at], is_real, "the kind of parameter {name}");
+        self.words[at] = word;
+    }
+
+    /// The value of an f32.
+    ///
+    /// # Panics
+    /// As [`Params::set`].
+    pub fn get_real(&self, name: &str) -> f64 {
+        let at = self.place(name);
+        assert!(self.real[at], "parameter {name} is a size");
+        f64::from(f32::from_bits(self.words[at]))
+    }
+
+    /// The value of a size or count.
+    ///
+    /// # Panics
+    /// As [`Params::set`].
+    pub fn get_size(&self, name: &str) -> usize {
+        let at = self.place(name);
+        assert!(!self.real[at], "parameter {name} is no size");
+        self.words[at] as usize
+    }
+
+    fn place(&self, name: &str) -> usize {
+        let found = self.names.iter().position(|known| *known == name);
+        found.unwrap_or_else(|| panic!("no parameter {name}"))
     }
 
     pub fn names(&self) -> &[&'static str] {
@@ -84,5 +121,13 @@ mod tests {
         let slice = params.with(&[("rows", 3)]);
         assert_eq!(slice.scalars().next(), Some(("rows", Scalar::Size(3))));
         assert_eq!(slice.names(), params.names());
+    }
+
+    #[test]
+    fn a_scalar_takes_another_value_of_its_kind() {
+        let mut params = Params::new().size("rows", 7).real("eps", 1e-5);
+        params.set("eps", Scalar::Real(0.5));
+        params.set("rows", Scalar::Size(3));
+        assert_eq!((params.get_size("rows"), params.get_real("eps")), (3, 0.5));
     }
 }

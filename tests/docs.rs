@@ -3,29 +3,16 @@
 
 #![cfg(feature = "cli")]
 
+#[path = "common/readme.rs"]
+mod readme;
+
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
-use std::{env, fs};
 
 use fusebench::kernel::{Dtype, Preset};
 use fusebench::kernels::ALL;
 use fusebench::pipelines;
 use fusebench::suite::{Item, items};
-
-const REWRITE: &str = "cargo test --test docs";
-
-fn readme() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")
-}
-
-/// The text with the block between two markers replaced.
-fn replaced(text: &str, name: &str, block: &str) -> String {
-    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- end {name} -->"));
-    let start = text.find(&open).unwrap_or_else(|| panic!("README.md has no {open}")) + open.len();
-    let end = text.find(&close).unwrap_or_else(|| panic!("README.md has no {close}"));
-    format!("{}{block}{}", &text[..start], &text[end..])
-}
 
 /// One line of the table of kernels or of pipelines.
 struct Entry {
@@ -133,30 +120,21 @@ fn help_block() -> String {
 }
 
 fn expected() -> String {
-    let text = fs::read_to_string(readme()).expect("README.md");
-    let text = replaced(&text, "kernels", &table(false));
-    let text = replaced(&text, "pipelines", &table(true));
-    replaced(&text, "help", &help_block())
+    let text = readme::text();
+    let text = readme::replaced(&text, "kernels", &table(false));
+    let text = readme::replaced(&text, "pipelines", &table(true));
+    readme::replaced(&text, "help", &help_block())
 }
 
 #[test]
 fn the_readme_shows_the_kernels_and_the_help_as_they_are() {
-    let expected = expected();
-    if fs::read_to_string(readme()).expect("README.md") == expected {
-        return;
-    }
-    let stale = "README.md does not match the program";
-    if env::var_os("CI").is_some_and(|value| !value.is_empty()) {
-        panic!("{stale}: run `{REWRITE}` and commit");
-    }
-    fs::write(readme(), expected).expect("README.md is writable");
-    panic!("{stale}: rewritten, run `{REWRITE}` again");
+    readme::hold_to(&expected(), "cargo test --test docs");
 }
 
 #[test]
 fn a_changed_block_would_be_noticed() {
     let text = "a\n<!-- kernels -->\nold\n<!-- end kernels -->\nb\n";
-    let new = replaced(text, "kernels", "new\n");
+    let new = readme::replaced(text, "kernels", "new\n");
     assert_eq!(new, "a\n<!-- kernels -->\nnew\n<!-- end kernels -->\nb\n");
     assert_ne!(new, text);
 }

@@ -5,9 +5,10 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::python::Python;
 use common::{SEED, has_adapter, ran, skipped};
 use fusebench::inputs::Distribution;
 use fusebench::kernel::Preset;
@@ -223,25 +224,17 @@ fn overlay(dir: &Path, kernel: &str, text: &str, instead: &str) -> String {
     folder.to_str().expect("UTF-8").to_owned()
 }
 
-/// A Python with NumPy: the one that FUSEBENCH_TEST_PYTHON names, or `python3`. Without one the
-/// test counts as skipped.
-fn python(test: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("FUSEBENCH_TEST_PYTHON");
-    let python = named.map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let found = Command::new(&python).args(["-c", "import numpy"]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    skipped(test, "no python3 with NumPy");
-    None
+/// Without NumPy the test counts as skipped.
+fn python(test: &str) -> Option<Python> {
+    Python::with(test, "numpy", "numpy")
 }
 
-fn check(python: &Path, dir: &Path) -> Output {
+fn check(python: &Python, dir: &Path) -> Output {
     run(python, dir, &["check.py"])
 }
 
-fn run(python: &Path, dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(python).args(arguments).current_dir(dir).output().expect("Python starts")
+fn run(python: &Python, dir: &Path, arguments: &[&str]) -> Output {
+    python.command().args(arguments).current_dir(dir).output().expect("Python starts")
 }
 
 /// Changes the last byte of an array.

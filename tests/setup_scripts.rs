@@ -383,17 +383,18 @@ fn bench_passes_arguments_and_exit_code_through() {
 
 #[test]
 fn test_counts_gpu_tests_and_names_what_failed() {
-    let log = "ran a\\nran b::c\\nskipped d: no adapter\\nskipped e::f: needs: shader-f16\\n\
-               skipped g: needs: shader-f16\\n";
+    let log = "ran a\\nran b\\nskipped d: no adapter\\nskipped e::f: x: f16\\nskipped g: x: f16\\n";
+    let oracle = "ran a\\nskipped b: run scripts/oracles\\n";
     for shell in shells() {
         let mut machine = Machine::without_driver("count", &shell);
         machine.expect("test", 0, "GPU tests: 0 ran, 0 skipped");
         machine.set("CI", "false").expect("test", 0, "GPU tests: 0 ran, 0 skipped");
         machine.set("CI", "true").expect("test", 1, "no GPU test ran");
         machine.set("GPU_TESTS", "ran a\\n").expect("test", 0, "GPU tests: 2 ran, 0 skipped");
+        machine.set("GPU_TESTS", oracle).expect("test", 1, "for want of an oracle");
         machine.set("GPU_TESTS", log).expect("test", 1, "for want of an adapter");
         machine.set("CI", "").expect("test", 0, "GPU tests: 4 ran, 6 skipped");
-        machine.expect("test", 0, "4 needs: shader-f16");
+        machine.expect("test", 0, "4 x: f16");
         machine.set("BROKEN", "clippy").expect("test", 1, "lints FAILED");
         assert_eq!(fs::read_dir(machine.path("tmp")).unwrap().count(), 0, "the log must not stay");
     }

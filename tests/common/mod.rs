@@ -1,5 +1,10 @@
 //! What the tests on a device share: opening it, and counting those that could not run.
 
+#[allow(dead_code, reason = "few test files choose the inputs of kernels")]
+pub mod lab;
+#[allow(dead_code, reason = "few test files ask a program in Python")]
+pub mod python;
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::sync::Arc;

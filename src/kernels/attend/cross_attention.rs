@@ -216,11 +216,11 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
     let values: ArrayView4<f32> = problem.inputs.float("v");
     let lanes = problem.variant.constant("WG");
     let splits = splits(k, problem.variant);
+    let scale = S::exact(problem.inputs.params.get_real("scale"));
     vec![by_rows(rows, pairs.rows(), e, |row, mut o| {
         let (b, query, head) = (row / (q * h), row / h % q, row % h);
         let key_head = pairs.key_head(head);
-        let visible = pairs.visible(b, query);
-        let scale = S::exact(f64::from(pairs.scale()));
+        let visible = pairs.seen_by(problem.inputs, b, query);
         let query = queries.slice(s![b, query, head, ..]);
         let score = |&key: &usize| {
             let key = keys.slice(s![b, key, key_head, ..]);

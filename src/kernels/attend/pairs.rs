@@ -1,5 +1,6 @@
 //! Which query of one modality sees which key of another: sizes, lengths and masks.
 
+use crate::inputs::Inputs;
 use crate::kernel::{Preset, Shape};
 use crate::rng;
 
@@ -153,6 +154,15 @@ impl Pairs {
             _ => rng::word(1, 0x6d61, index as u32),
         };
         (0..self.q * words).map(word).collect()
+    }
+
+    /// The keys a query sees by the lengths, the reach and the mask that were uploaded.
+    pub fn seen_by(&self, inputs: &Inputs, b: usize, query: usize) -> Vec<usize> {
+        let reach = inputs.params.get_size("reach");
+        let end = (inputs.words("len")[b] as usize).min(self.k).min(query + reach + 1);
+        let (mask, words) = (inputs.words("mask"), self.k.div_ceil(32));
+        let bit = |key: usize| mask[query * words + key / 32] >> (key % 32) & 1 == 1;
+        (0..end).filter(|&key| !self.has_bits() || bit(key)).collect()
     }
 
     /// Keys from here on are hidden from the query.

@@ -113,13 +113,6 @@ pub fn least(elem: Elem, storage: Elem) -> f32 {
     if storage == Elem::F16 && elem == Elem::I4 { 7.0 / 16_384.0 } else { LEAST }
 }
 
-/// A floating-point member of Params.
-pub fn parameter(inputs: &Inputs, name: &str) -> f64 {
-    let at = inputs.params.names().iter().position(|known| *known == name);
-    let at = 4 * at.unwrap_or_else(|| panic!("no parameter {name}"));
-    Elem::F32.decode(&inputs.params.bytes()[at..at + 4], 1)[0]
-}
-
 /// Floating-point tensors, to be looked at before they are handed over as originals.
 pub fn originals(tensors: Vec<Tensor>) -> Inputs {
     Inputs::new(Params::new(), tensors)

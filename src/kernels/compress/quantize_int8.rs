@@ -3,7 +3,7 @@
 
 use ndarray::{Array2, ArrayView2, Ix2};
 
-use super::codes::{LEAST, Span, entry, half, originals, padded, parameter};
+use super::codes::{LEAST, Span, entry, half, originals, padded};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
@@ -264,8 +264,9 @@ fn quantize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     // Later outputs follow from the device's own scales and zero points, which are verified first.
     let given = |output: usize| problem.device.get(output).map(|answer| answer.values());
     let (scales, points) = (given(0), given(1));
-    let scale = parameter(problem.inputs, "scale");
-    let zero = parameter(problem.inputs, "zero");
+    let scale = problem.inputs.params.get_real("scale");
+    let inverse = problem.inputs.params.get_real("inverse");
+    let zero = problem.inputs.params.get_real("zero");
     let known = |values: &Option<Vec<f64>>, row: usize, col: usize| {
         values.as_ref().map(|values| S::exact(values[row * cols + col]))
     };
@@ -299,7 +300,7 @@ fn quantize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             let at = span.place(row, col);
             let value = S::exact(f64::from(x[[row, col]]));
             let steps =
-                if fixed { value * S::exact(scale.recip()) } else { value / scale_at(at.0, at.1) };
+                if fixed { value * S::exact(inverse) } else { value / scale_at(at.0, at.1) };
             let code = match affine {
                 true => {
                     let zero = known(&points, at.0, at.1).unwrap_or_else(|| point(at.0, at.1));

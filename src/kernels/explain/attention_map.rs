@@ -172,11 +172,12 @@ fn row_of_weights<S: Scalar>(problem: &Problem, b: usize, head: usize, query: us
     let d = problem.shape["d"];
     let valid = problem.inputs.words("len")[b] as usize;
     let query = queries.slice(s![b, query, head, ..]);
+    let scale = S::exact(problem.inputs.params.get_real("scale"));
     let scores: Vec<S> = (0..valid)
         .map(|key| {
             let key = keys.slice(s![b, key, head, ..]);
             let dot = S::dot(query.iter().copied().zip(key.iter().copied()), d);
-            dot * S::exact(f64::from(scale(d)))
+            dot * scale
         })
         .collect();
     let Some(peak) = scores.iter().copied().reduce(S::max) else { return Vec::new() };

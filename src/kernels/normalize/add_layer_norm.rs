@@ -131,14 +131,14 @@ fn add_layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let h = by_rows(rows, r, d, |row, mut h| {
         (0..d).for_each(|i| h[i] = joined(row, i).store(problem.storage()));
     });
-    let n = S::exact(d as f64);
+    let (n, eps) = (S::exact(d as f64), S::exact(problem.inputs.params.get_real("eps")));
     let y = by_rows(rows, r, d, |row, mut y| {
         let shift = joined(row, 0);
         let shifted: Vec<S> = (0..d).map(|i| joined(row, i) - shift).collect();
         let mean = S::sum(shifted.iter().copied(), depth) / n;
         let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
         let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
-        let rstd = (variance + exact(EPS)).rsqrt();
+        let rstd = (variance + eps).rsqrt();
         for i in 0..d {
             y[i] = (centred[i] * rstd * exact(g[i]) + exact(b[i])).store(problem.storage());
         }

@@ -143,10 +143,11 @@ fn batch_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let x = problem.inputs.float::<Ix3>("x");
     let of = |name| problem.inputs.float::<Ix1>(name);
     let (mean, variance, g, b) = (of("mean"), of("variance"), of("g"), of("b"));
+    let eps = S::exact(problem.inputs.params.get_real("eps"));
     let exact = |value: f32| S::exact(f64::from(value));
     vec![by_rows(rows, problem.shape["n"] * channels, l, |row, mut y| {
         let (sample, c) = (row / channels, row % channels);
-        let gain = (exact(variance[c]) + exact(EPS)).rsqrt() * exact(g[c]);
+        let gain = (exact(variance[c]) + eps).rsqrt() * exact(g[c]);
         for i in 0..l {
             let centred = exact(x[[sample, c, i]]) - exact(mean[c]);
             y[i] = (centred * gain + exact(b[c])).store(problem.storage());

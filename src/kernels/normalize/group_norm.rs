@@ -155,14 +155,14 @@ fn group_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let b = problem.inputs.float::<Ix1>("b");
     let depth = rows::depth_of_quads(span, l.is_multiple_of(4), problem.variant);
     let exact = |value: f32| S::exact(f64::from(value));
-    let n = S::exact(span as f64);
+    let (n, eps) = (S::exact(span as f64), S::exact(problem.inputs.params.get_real("eps")));
     vec![by_rows(rows, shape["n"] * groups, span, |row, mut y| {
         let shift = exact(x[[row, 0]]);
         let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();
         let mean = S::sum(shifted.iter().copied(), depth) / n;
         let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
         let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
-        let rstd = (variance + exact(EPS)).rsqrt();
+        let rstd = (variance + eps).rsqrt();
         for i in 0..span {
             let c = row % groups * (channels / groups) + i / l;
             let out = centred[i] * rstd * exact(g[c]) + exact(b[c]);

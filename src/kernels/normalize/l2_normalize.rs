@@ -175,11 +175,12 @@ fn l2_normalize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (r, d) = (problem.shape["r"], problem.shape["d"]);
     let x = problem.inputs.float::<Ix2>("x");
     let depth = rows::depth_of_quads(d, d.is_multiple_of(4), &unsliced(problem.variant));
+    let floor = S::exact(problem.inputs.params.get_real("floor"));
     let exact = |value: f32| S::exact(f64::from(value));
     vec![by_rows(rows, r, d, |row, mut y| {
         let values = x.row(row);
         let squares = S::dot(values.iter().map(|&x| (x, x)), depth);
-        let scale = squares.max(exact(FLOOR)).rsqrt();
+        let scale = squares.max(floor).rsqrt();
         for i in 0..d {
             y[i] = (exact(values[i]) * scale).store(problem.storage());
         }

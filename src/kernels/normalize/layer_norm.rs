@@ -84,7 +84,7 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let b = problem.inputs.float::<Ix1>("b");
     let depth = rows::depth(d, problem.variant);
     let exact = |value: f32| S::exact(f64::from(value));
-    let (n, eps) = (S::exact(d as f64), exact(EPS));
+    let (n, eps) = (S::exact(d as f64), S::exact(problem.inputs.params.get_real("eps")));
     vec![by_rows(rows, r, d, |row, mut y| {
         let shift = exact(x[[row, 0]]);
         let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();

@@ -78,11 +78,12 @@ fn rms_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let x = problem.inputs.float::<Ix2>("x");
     let g = problem.inputs.float::<Ix1>("g");
     let depth = rows::depth(d, problem.variant);
+    let eps = S::exact(problem.inputs.params.get_real("eps"));
     let exact = |value: f32| S::exact(f64::from(value));
     vec![by_rows(rows, r, d, |row, mut y| {
         let values: Vec<S> = x.row(row).iter().map(|&x| exact(x)).collect();
         let squares = S::sum(values.iter().map(|&x| x * x), depth);
-        let scale = (squares / S::exact(d as f64) + exact(EPS)).rsqrt();
+        let scale = (squares / S::exact(d as f64) + eps).rsqrt();
         for i in 0..d {
             y[i] = (values[i] * scale * exact(g[i])).store(problem.storage());
         }
