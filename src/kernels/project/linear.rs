@@ -85,11 +85,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
     Mutant::new("lower rows like the upper", "row4(row + 8u + lane, q)", "row4(row + lane, q)"),
-    Mutant::new(
-        "part of k beyond the end counted",
-        "row4(row, min(q, params.k / 4u - 1u)), q < end)",
-        "row4(row, min(q, params.k / 4u - 1u)), true)",
-    ),
+    Mutant::new("vectors beyond the part of k counted", ", q < end);", ", true);"),
     Mutant::new("last part of k left out", "s < SPLITS; s++", "s + 1u < SPLITS; s++"),
     Mutant::new("lower half of a tall tile repeated", "x_tall[r + 256u]", "x_tall[r]"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
@@ -155,7 +151,7 @@ impl Kernel for Linear {
             launch.dispatches[0].grid[2] = splits as u32;
             launch.scratch.push(Buffer::new("sums", Elem::F32, splits * m, n));
             let merge = spill((m * n).div_ceil(256));
-            launch.dispatches.push(Dispatch { entry: "merge", grid: merge, constants: vec![] });
+            launch.dispatches.push(Dispatch::new("merge", merge));
         }
         launch.with_constant("ACTIVATION", activation(shape))
     }
