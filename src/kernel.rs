@@ -164,6 +164,9 @@ pub enum Need {
     /// Products of square matrices of this side that a subgroup holds together; their types are
     /// those of the precision.
     CooperativeMatrix(u32),
+    /// Subgroup functions where every subgroup has eight invocations, as on llvmpipe with vectors
+    /// of 256 bits.
+    SubgroupOf8,
 }
 
 /// Device classes a strategy was designed for.

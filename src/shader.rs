@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::kernel::{Dtype, Elem, Need, Variant};
 
+/// Subgroups whose size is known, under the name shown to users.
+pub const SUBGROUP_OF_8: &str = "subgroup-of-8";
+
 /// What the text of a shader leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
@@ -21,7 +24,7 @@ impl Dialect {
         let (storage, sum) = (variant.storage(dtype), dtype.sum());
         let side = variant.needs.iter().find_map(|need| match need {
             Need::CooperativeMatrix(side) => Some(*side),
-            Need::ShaderF16 | Need::Subgroup => None,
+            Need::ShaderF16 | Need::Subgroup | Need::SubgroupOf8 => None,
         });
         Dialect { storage, sum, matrix: side.map(|side| Matrix { side, factor: storage, sum }) }
     }
@@ -32,6 +35,7 @@ impl Dialect {
         let named = needs.iter().filter_map(|need| match need {
             Need::ShaderF16 => Some("shader-f16".to_owned()),
             Need::Subgroup => Some("subgroup".to_owned()),
+            Need::SubgroupOf8 => Some(SUBGROUP_OF_8.to_owned()),
             Need::CooperativeMatrix(_) => self.matrix.map(|matrix| matrix.to_string()),
         });
         named.chain(half).collect()
@@ -54,7 +58,8 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// Directives first, aliases next, then the two functions every stored result goes through. One
+/// Directives first, aliases next, then the two functions every stored result goes through, and
+/// the one that opens the eight elements of a T8: 16 bytes of f16 are one load, 32 of f32 two. One
 /// line without its end, so that line numbers in error messages are those of the file.
 ///
 /// Conversion of an f32 beyond the range of f16 is indeterminate in WGSL, so it is clamped first.
@@ -82,10 +87,14 @@ pub fn prelude(dialect: &Dialect) -> String {
             "fn to_storage(v: f32) -> T { return T(clamp(v, -65504.0, 65504.0)); } ",
             "fn to_storage4(v: vec4<f32>) -> T4 { ",
             "return T4(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))); } ",
+            "alias T8 = vec4<u32>; fn from_storage8(v: T8) -> mat2x4<f32> { return mat2x4<f32>(",
+            "vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y)), ",
+            "vec4<f32>(unpack2x16float(v.z), unpack2x16float(v.w))); } ",
         ),
         false => concat!(
             "fn to_storage(v: f32) -> T { return v; } ",
             "fn to_storage4(v: vec4<f32>) -> T4 { return v; } ",
+            "alias T8 = mat2x4<f32>; fn from_storage8(v: T8) -> mat2x4<f32> { return v; } ",
         ),
     };
     line

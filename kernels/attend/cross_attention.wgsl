@@ -5,7 +5,8 @@
 // Head groups share a key head (arXiv 2305.13245). Query i sees key j if j < len, j <= i + reach
 // (causal 0, MulT's band |keys - queries|, else keys) and, with BITS, bit j of its mask row is set;
 // one that sees none gives zeros. Scores go through memory, or as in flash (arXiv 2205.14135) one
-// invocation a row, or SPLITS of them merged in a fixed order, keeps a running maximum.
+// invocation a row, or SPLITS of them merged in a fixed order, or a subgroup eight rows, keeps a
+// running maximum.
 
 struct Params {
     rows: u32, heads: u32, kv_heads: u32, queries: u32, keys: u32, reach: u32, scale: f32,
@@ -197,4 +198,202 @@ fn finish(row: u32, split: u32) {
         all += exp(scratch[s] - highest) * vec2<f32>(scratch[s + SPLITS], value);
     }
     o[number(at)] = to_storage(all.y / select(all.x, 1.0, all.x == 0.0));
+}
+
+// Eight queries of one head for the eight invocations of a subgroup, and 32 keys at a time. A CPU
+// driver makes every load one invocation at a time, so each loaded vector meets eight queries:
+// invocation i loads query i and the keys i, i + 8, i + 16 and i + 24; then four values of each
+// key, those at i, i + 8 and so on. Scores become weights where they are, four to an invocation.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
+// Weights of four keys, largest score, sum of weights (of this invocation's keys) relative to it.
+struct Query { weights: vec4<f32>, peak: f32, total: f32, shrink: f32 }
+struct Block { base: u32, first_query: u32, first_key: u32, end: u32 }
+
+var<private> scores: array<vec4<f32>, 8>;
+var<private> block: array<Query, 8>;
+// Sums of the values at i, i + 8, i + 16 and i + 24 vectors of four.
+var<private> sums_0: array<vec4<f32>, 8>;
+var<private> sums_1: array<vec4<f32>, 8>;
+var<private> sums_2: array<vec4<f32>, 8>;
+var<private> sums_3: array<vec4<f32>, 8>;
+
+fn block_of(at: Invocation) -> Block {
+    let index = at.id.x / 8u + at.id.y * at.groups.x;
+    let none = Query(vec4<f32>(), LOWEST, 0.0, 1.0);
+    block = array<Query, 8>(none, none, none, none, none, none, none, none);
+    let pair = index / ((params.queries + 7u) / 8u);
+    let first = index % ((params.queries + 7u) / 8u) * 8u;
+    let base = pair / params.heads * params.queries * params.heads + pair % params.heads;
+    return Block(base, first, first_key(base), min(len[batch_of(base)], params.keys));
+}
+// What is loaded beyond the last query or key is not stored or has no weight.
+fn block_row(at: Block, i: u32) -> u32 {
+    return at.base + min(at.first_query + i, params.queries - 1u) * params.heads;
+}
+fn four(start: u32) -> vec4<u32> { return vec4<u32>(start, start + 8u, start + 16u, start + 24u); }
+fn block_keys(at: Block, start: u32) -> vec4<u32> {
+    return min(four(start), vec4<u32>(at.end - 1u)) * params.kv_heads + at.first_key;
+}
+// Adds the products of four elements of each query with those of four keys.
+fn add_scores(query: vec4<f32>, keys: mat4x4<f32>) {
+    let t = transpose(keys);
+    scores[0] = multiply_add(scores[0], subgroupBroadcast(query, 0u), t);
+    scores[1] = multiply_add(scores[1], subgroupBroadcast(query, 1u), t);
+    scores[2] = multiply_add(scores[2], subgroupBroadcast(query, 2u), t);
+    scores[3] = multiply_add(scores[3], subgroupBroadcast(query, 3u), t);
+    scores[4] = multiply_add(scores[4], subgroupBroadcast(query, 4u), t);
+    scores[5] = multiply_add(scores[5], subgroupBroadcast(query, 5u), t);
+    scores[6] = multiply_add(scores[6], subgroupBroadcast(query, 6u), t);
+    scores[7] = multiply_add(scores[7], subgroupBroadcast(query, 7u), t);
+}
+fn are_hidden(at: Block, query: u32, start: u32) -> vec4<bool> {
+    let key = four(start);
+    let beyond = key >= vec4<u32>(min(at.end, query + params.reach + 1u));
+    if (!BITS) { return beyond; }
+    let last = min(key, vec4<u32>(at.end - 1u));
+    return beyond | vec4<bool>(is_hidden(query, last.x), is_hidden(query, last.y),
+        is_hidden(query, last.z), is_hidden(query, last.w));
+}
+fn weigh_query(at: Block, i: u32, start: u32, before: Query) -> Query {
+    let hidden = are_hidden(at, min(at.first_query + i, params.queries - 1u), start);
+    let scaled = select(scores[i] * params.scale, vec4<f32>(LOWEST), hidden);
+    let highest = max(max(scaled.x, scaled.y), max(scaled.z, scaled.w));
+    let peak = max(before.peak, subgroupMax(highest));
+    let shrink = exp(before.peak - peak);
+    let weights = select(exp(scaled - peak), vec4<f32>(), hidden);
+    let total = before.total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
+    return Query(weights, peak, total, shrink);
+}
+fn shrink_sums(sums: ptr<private, array<vec4<f32>, 8>>) {
+    (*sums)[0] *= block[0].shrink; (*sums)[1] *= block[1].shrink;
+    (*sums)[2] *= block[2].shrink; (*sums)[3] *= block[3].shrink;
+    (*sums)[4] *= block[4].shrink; (*sums)[5] *= block[5].shrink;
+    (*sums)[6] *= block[6].shrink; (*sums)[7] *= block[7].shrink;
+}
+fn weigh_block(at: Block, start: u32) {
+    block[0] = weigh_query(at, 0u, start, block[0]);
+    block[1] = weigh_query(at, 1u, start, block[1]);
+    block[2] = weigh_query(at, 2u, start, block[2]);
+    block[3] = weigh_query(at, 3u, start, block[3]);
+    block[4] = weigh_query(at, 4u, start, block[4]);
+    block[5] = weigh_query(at, 5u, start, block[5]);
+    block[6] = weigh_query(at, 6u, start, block[6]);
+    block[7] = weigh_query(at, 7u, start, block[7]);
+    scores = array<vec4<f32>, 8>();
+    shrink_sums(&sums_0);
+    if (E > 32u) { shrink_sums(&sums_1); }
+    if (E > 64u) { shrink_sums(&sums_2); shrink_sums(&sums_3); }
+}
+// Adds four values of the keys that invocation i holds the weights of.
+fn add_values(sums: ptr<private, array<vec4<f32>, 8>>, i: u32, values: mat4x4<f32>) {
+    (*sums)[0] = multiply_add((*sums)[0], subgroupShuffle(block[0].weights, i), values);
+    (*sums)[1] = multiply_add((*sums)[1], subgroupShuffle(block[1].weights, i), values);
+    (*sums)[2] = multiply_add((*sums)[2], subgroupShuffle(block[2].weights, i), values);
+    (*sums)[3] = multiply_add((*sums)[3], subgroupShuffle(block[3].weights, i), values);
+    (*sums)[4] = multiply_add((*sums)[4], subgroupShuffle(block[4].weights, i), values);
+    (*sums)[5] = multiply_add((*sums)[5], subgroupShuffle(block[5].weights, i), values);
+    (*sums)[6] = multiply_add((*sums)[6], subgroupShuffle(block[6].weights, i), values);
+    (*sums)[7] = multiply_add((*sums)[7], subgroupShuffle(block[7].weights, i), values);
+}
+fn store4(row: u32, vector: u32, mean: vec4<f32>) {
+    for (var e = 4u * vector; e < min(4u * vector + 4u, E); e++) {
+        o[row * E + e] = to_storage(mean[e % 4u]);
+    }
+}
+fn store_query(at: Block, i: u32, lane: u32) {
+    let total = subgroupAdd(block[i].total);
+    let divisor = select(total, 1.0, total == 0.0);
+    if (at.first_query + i >= params.queries) { return; }
+    let row = block_row(at, i);
+    store4(row, lane, sums_0[i] / divisor);
+    if (E > 32u) { store4(row, lane + 8u, sums_1[i] / divisor); }
+    if (E > 64u) { store4(row, lane + 16u, sums_2[i] / divisor); }
+    if (E > 96u) { store4(row, lane + 24u, sums_3[i] / divisor); }
+}
+fn store_block(at: Block, lane: u32) {
+    store_query(at, 0u, lane); store_query(at, 1u, lane);
+    store_query(at, 2u, lane); store_query(at, 3u, lane);
+    store_query(at, 4u, lane); store_query(at, 5u, lane);
+    store_query(at, 6u, lane); store_query(at, 7u, lane);
+}
+fn keys4(first: vec4<u32>, c: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(vec4<f32>(k4[first.x + c]), vec4<f32>(k4[first.y + c]),
+        vec4<f32>(k4[first.z + c]), vec4<f32>(k4[first.w + c]));
+}
+// Vectors beyond the row repeat its last one and are not stored.
+fn values4(first: vec4<u32>, vector: u32) -> mat4x4<f32> {
+    let c = min(vector, E / 4u - 1u);
+    return mat4x4<f32>(vec4<f32>(v4[first.x + c]), vec4<f32>(v4[first.y + c]),
+        vec4<f32>(v4[first.z + c]), vec4<f32>(v4[first.w + c]));
+}
+@compute @workgroup_size(8) fn subgroup_block(invocation: Invocation) {
+    let lane = invocation.id.x % 8u;
+    let at = block_of(invocation);
+    if (at.base >= params.rows) { return; }
+    let query = block_row(at, lane) * (D / 4u);
+    let end = min(at.end, at.first_query + params.reach + 8u);
+    for (var start = 0u; start < end; start += 32u) {
+        let keys = block_keys(at, start + lane) * (D / 4u);
+        for (var c = 0u; c < D / 4u; c++) {
+            add_scores(vec4<f32>(q4[query + c]), keys4(keys, c));
+        }
+        weigh_block(at, start + lane);
+        for (var i = 0u; i < 8u; i++) {
+            let values = block_keys(at, start + i) * (E / 4u);
+            add_values(&sums_0, i, values4(values, lane));
+            if (E > 32u) { add_values(&sums_1, i, values4(values, lane + 8u)); }
+            if (E > 64u) { add_values(&sums_2, i, values4(values, lane + 16u)); }
+            if (E > 96u) { add_values(&sums_3, i, values4(values, lane + 24u)); }
+        }
+    }
+    store_block(at, lane);
+}
+
+// Elements 4c to 4c + 3 of a row of any width, zero beyond it.
+fn elements(c: u32) -> vec4<u32> { return 4u * c + vec4<u32>(0u, 1u, 2u, 3u); }
+fn inside(c: u32, width: u32, loaded: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), loaded, elements(c) < vec4<u32>(width));
+}
+fn query_any(row: u32, c: u32) -> vec4<f32> {
+    let i = row * D + min(elements(c), vec4<u32>(D - 1u));
+    return inside(c, D, vec4<f32>(f32(q[i.x]), f32(q[i.y]), f32(q[i.z]), f32(q[i.w])));
+}
+fn key_any(row: u32, c: u32) -> vec4<f32> {
+    let i = row * D + min(elements(c), vec4<u32>(D - 1u));
+    return inside(c, D, vec4<f32>(f32(k[i.x]), f32(k[i.y]), f32(k[i.z]), f32(k[i.w])));
+}
+fn value_any(row: u32, c: u32) -> vec4<f32> {
+    let i = row * E + min(elements(c), vec4<u32>(E - 1u));
+    return inside(c, E, vec4<f32>(f32(v[i.x]), f32(v[i.y]), f32(v[i.z]), f32(v[i.w])));
+}
+fn values_any(keys: vec4<u32>, c: u32) -> mat4x4<f32> {
+    if (4u * c >= E) { return mat4x4<f32>(); }
+    return mat4x4<f32>(value_any(keys.x, c), value_any(keys.y, c),
+        value_any(keys.z, c), value_any(keys.w, c));
+}
+@compute @workgroup_size(8) fn subgroup_block_any(invocation: Invocation) {
+    let lane = invocation.id.x % 8u;
+    let at = block_of(invocation);
+    if (at.base >= params.rows) { return; }
+    let query = block_row(at, lane);
+    let end = min(at.end, at.first_query + params.reach + 8u);
+    for (var start = 0u; start < end; start += 32u) {
+        let keys = block_keys(at, start + lane);
+        for (var c = 0u; c < (D + 3u) / 4u; c++) {
+            add_scores(query_any(query, c), mat4x4<f32>(key_any(keys.x, c), key_any(keys.y, c),
+                key_any(keys.z, c), key_any(keys.w, c)));
+        }
+        weigh_block(at, start + lane);
+        for (var i = 0u; i < 8u; i++) {
+            let values = block_keys(at, start + i);
+            add_values(&sums_0, i, values_any(values, lane));
+            if (E > 32u) { add_values(&sums_1, i, values_any(values, lane + 8u)); }
+            if (E > 64u) { add_values(&sums_2, i, values_any(values, lane + 16u)); }
+            if (E > 96u) { add_values(&sums_3, i, values_any(values, lane + 24u)); }
+        }
+    }
+    store_block(at, lane);
 }

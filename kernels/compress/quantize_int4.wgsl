@@ -12,6 +12,7 @@ struct Params { rows: u32, k: u32, group: u32, least: f32 }
 @group(0) @binding(3) var<storage, read_write> q: array<u32>;
 
 override WG: u32 = 8u;
+override ALIGNED: bool = false; // k % 8 = 0
 override LANES: u32 = 1u; // invocations that share a scale in `tile`
 
 fn words() -> u32 {
@@ -20,6 +21,7 @@ fn words() -> u32 {
 
 // Four elements of a row, zero beyond it; a row may start anywhere in a vector.
 fn load(row: u32, quad: u32) -> vec4<f32> {
+    if (ALIGNED) { return vec4<f32>(x4[row * (params.k / 4u) + quad]); }
     if (4u * quad >= params.k) { return vec4<f32>(); }
     let at = row * params.k + 4u * quad;
     let a = vec4<f32>(x4[at / 4u]);

@@ -17,6 +17,7 @@ override WG: u32 = 8u;
 override MODE: u32 = 0u;
 override LANES: u32 = 1u; // invocations that share a scale in `group`
 override PARTS: u32 = 64u; // partial ranges of a whole tensor
+override ALIGNED: bool = false; // k % 4 = 0
 
 // What a scale below the normal range of f32 would come from: it counts as zero.
 const LEAST: f32 = 1.5e-36;
@@ -29,7 +30,7 @@ fn words() -> u32 {
 fn load(row: u32, word: u32) -> vec4<f32> {
     let at = row * params.k + 4u * word;
     let a = vec4<f32>(x4[at / 4u]);
-    if (params.k % 4u == 0u) { return a; }
+    if (ALIGNED) { return a; }
     let b = vec4<f32>(x4[min(at / 4u + 1u, (params.rows * params.k - 1u) / 4u)]);
     var v = a;
     switch at % 4u {

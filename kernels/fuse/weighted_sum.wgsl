@@ -81,3 +81,45 @@ fn vector(
     }
     y4[index] = to_storage4(sum);
 }
+
+// One workgroup a strip of a row, four vectors of it for each invocation, WG apart: the row comes
+// from the grid and the weights are computed once for all of them. d % 4 = 0.
+@compute @workgroup_size(WG)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let quads = params.d / 4u;
+    let strips = (quads + 4u * WG - 1u) / (4u * WG);
+    let number = wid.x + wid.y * groups.x;
+    let row = number / strips;
+    if (row >= params.batch) { return; }
+    let modalities = params.modalities;
+    let count = params.batch * quads;
+    let first = number % strips * 4u * WG + lane;
+    let column = first + vec4<u32>(0u, WG, 2u * WG, 3u * WG);
+    // Vectors beyond the row load its last one and are not stored.
+    let i = row * quads + min(column, vec4<u32>(quads - 1u));
+    let mask = present[row];
+    let peak = peak_of(mask);
+    let total = total_of(mask, peak);
+    var sum_a = vec4<f32>();
+    var sum_b = vec4<f32>();
+    var sum_c = vec4<f32>();
+    var sum_d = vec4<f32>();
+    for (var m = 0u; m < modalities; m++) {
+        if (is_present(mask, m)) {
+            let base = m * count;
+            let weight = exp(f32(a[m]) - peak) / total;
+            sum_a += weight * vec4<f32>(x4[base + i.x]);
+            sum_b += weight * vec4<f32>(x4[base + i.y]);
+            sum_c += weight * vec4<f32>(x4[base + i.z]);
+            sum_d += weight * vec4<f32>(x4[base + i.w]);
+        }
+    }
+    if (column.x < quads) { y4[i.x] = to_storage4(sum_a); }
+    if (column.y < quads) { y4[i.y] = to_storage4(sum_b); }
+    if (column.z < quads) { y4[i.z] = to_storage4(sum_c); }
+    if (column.w < quads) { y4[i.w] = to_storage4(sum_d); }
+}

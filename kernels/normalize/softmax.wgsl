@@ -6,8 +6,10 @@ struct Params { rows: u32, n: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
 @group(0) @binding(2) var<storage, read> len: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<T>;
+@group(0) @binding(3) var<storage, read_write> y4: array<T4>;
 
 override WG: u32 = 64u;
 
@@ -33,6 +35,42 @@ fn thread(
         y[base + i] = to_storage(exp(f32(x[base + i]) - peak) / total);
     }
     for (var i = valid; i < params.n; i++) { y[base + i] = to_storage(0.0); }
+}
+
+fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+fn max4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+
+fn is_valid4(i: u32, valid: u32) -> vec4<bool> {
+    return 4u * i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(valid);
+}
+
+// The same where n % 4 = 0, in two passes over the row instead of three: whenever the maximum
+// grows, the sums so far shrink (arXiv 1805.02867).
+@compute @workgroup_size(WG)
+fn thread4(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = (wid.x + wid.y * groups.x) * WG + lane;
+    if (row >= params.rows) { return; }
+    let quads = params.n / 4u;
+    let base = row * quads;
+    let valid = min(len[row], params.n);
+    let used = (valid + 3u) / 4u;
+    var peak = LOWEST;
+    var totals = vec4<f32>();
+    for (var i = 0u; i < used; i++) {
+        let v = select(vec4<f32>(LOWEST), vec4<f32>(x4[base + i]), is_valid4(i, valid));
+        let before = peak;
+        peak = max(before, max4(v));
+        totals = totals * exp(before - peak) + exp(v - peak);
+    }
+    let total = sum4(totals);
+    for (var i = 0u; i < quads; i++) {
+        let weights = exp(vec4<f32>(x4[base + i]) - peak) / total;
+        y4[base + i] = to_storage4(select(vec4<f32>(), weights, is_valid4(i, valid)));
+    }
 }
 
 var<workgroup> partial: array<f32, WG>;
@@ -80,4 +118,121 @@ fn group(
         y[base + i] = to_storage(exp(f32(x[base + i]) - peak) / total);
     }
     for (var i = valid + lane; i < params.n; i += WG) { y[base + i] = to_storage(0.0); }
+}
+
+// What follows reads vec4: n % 4 = 0. An invocation keeps the first CACHED of its vectors.
+const CACHED: u32 = 8u;
+var<private> cache: array<vec4<f32>, CACHED>;
+
+// Vector i of the row, below every valid element beyond its length.
+fn row4(base: u32, i: u32, valid: u32) -> vec4<f32> {
+    let v = vec4<f32>(x4[base + min(i, params.n / 4u - 1u)]);
+    return select(vec4<f32>(LOWEST), v, is_valid4(i, valid));
+}
+
+// Maximum of the vectors i, i + lanes, i + 2 lanes… of a row, from memory once.
+fn peak_of(base: u32, first: u32, lanes: u32, valid: u32) -> f32 {
+    var peaks = vec4<f32>(LOWEST);
+    for (var c = 0u; c < CACHED; c++) {
+        cache[c] = row4(base, first + c * lanes, valid);
+        peaks = max(peaks, cache[c]);
+    }
+    for (var i = first + CACHED * lanes; 4u * i < valid; i += lanes) {
+        peaks = max(peaks, row4(base, i, valid));
+    }
+    return max4(peaks);
+}
+
+fn weights4(i: u32, v: vec4<f32>, valid: u32, peak: f32) -> vec4<f32> {
+    return select(vec4<f32>(), exp(v - peak), is_valid4(i, valid));
+}
+
+// The cache then holds weights.
+fn total_of(base: u32, first: u32, lanes: u32, valid: u32, peak: f32) -> f32 {
+    var totals = vec4<f32>();
+    for (var c = 0u; c < CACHED; c++) {
+        cache[c] = weights4(first + c * lanes, cache[c], valid, peak);
+        totals += cache[c];
+    }
+    for (var i = first + CACHED * lanes; 4u * i < valid; i += lanes) {
+        totals += weights4(i, row4(base, i, valid), valid, peak);
+    }
+    return sum4(totals);
+}
+
+fn store_row(base: u32, first: u32, lanes: u32, quads: u32, valid: u32, peak: f32, total: f32) {
+    let divisor = select(total, 1.0, valid == 0u);
+    for (var c = 0u; c < CACHED; c++) {
+        let i = first + c * lanes;
+        if (i < quads) { y4[base + i] = to_storage4(cache[c] / divisor); }
+    }
+    for (var i = first + CACHED * lanes; i < quads; i += lanes) {
+        let weights = weights4(i, row4(base, i, valid), valid, peak);
+        y4[base + i] = to_storage4(weights / divisor);
+    }
+}
+
+// One subgroup a row: registers, no barrier. The grid suits subgroups of 32; smaller ones come
+// round again, so that every invocation reaches every subgroup operation as often.
+@compute @workgroup_size(WG)
+fn subgroup(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_id) number: u32,
+    @builtin(num_subgroups) rows_each: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+) {
+    let quads = params.n / 4u;
+    let stride = groups.x * groups.y * rows_each;
+    for (var first = (wid.x + wid.y * groups.x) * rows_each; first < params.rows; first += stride) {
+        let row = min(first + number, params.rows - 1u);
+        let base = row * quads;
+        let valid = min(len[row], params.n);
+        let peak = subgroupMax(peak_of(base, lane, lanes, valid));
+        let total = subgroupAdd(total_of(base, lane, lanes, valid, peak));
+        let stored = select(quads, 0u, first + number >= params.rows);
+        store_row(base, lane, lanes, stored, valid, peak, total);
+    }
+}
+
+// One per subgroup, of at least four invocations.
+var<workgroup> shares: array<f32, WG / 4u>;
+
+// Maximum and sum over the workgroup: within subgroups, then over them in order.
+fn peak_of_shares(own: f32, number: u32, count: u32) -> f32 {
+    let share = subgroupMax(own);
+    shares[number] = share;
+    workgroupBarrier();
+    var peak = LOWEST;
+    for (var i = 0u; i < count; i++) { peak = max(peak, shares[i]); }
+    workgroupBarrier();
+    return peak;
+}
+fn sum_shares(own: f32, number: u32, count: u32) -> f32 {
+    let share = subgroupAdd(own);
+    shares[number] = share;
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var i = 0u; i < count; i++) { sum += shares[i]; }
+    return sum;
+}
+
+// One workgroup a row.
+@compute @workgroup_size(WG)
+fn subgroups(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) number: u32,
+    @builtin(num_subgroups) count: u32,
+) {
+    let row = wid.x + wid.y * groups.x;
+    if (row >= params.rows) { return; }
+    let quads = params.n / 4u;
+    let base = row * quads;
+    let valid = min(len[row], params.n);
+    let peak = peak_of_shares(peak_of(base, lane, WG, valid), number, count);
+    let total = sum_shares(total_of(base, lane, WG, valid, peak), number, count);
+    store_row(base, lane, WG, quads, valid, peak, total);
 }

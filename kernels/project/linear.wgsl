@@ -198,3 +198,190 @@ fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     }
     if (lane == 0u) { write_block(wid.y * 4u, 1u, wid.x * 4u, 1u, partial[0]); }
 }
+
+// Sixteen rows by eight columns for each of the eight invocations of a subgroup. A CPU driver makes
+// every load one invocation at a time, also where all of them read the same address: so invocation
+// i loads the rows i and i + 8, and the others get them by broadcast. That is ten loads of four
+// elements for 512 products an invocation, where `registers` makes sixteen for 256.
+fn add_rows(acc: ptr<function, array<Sum4, 8>>, row: vec4<f32>, t: mat4x4<Sum>) {
+    (*acc)[0] = multiply_add((*acc)[0], Sum4(subgroupBroadcast(row, 0u)), t);
+    (*acc)[1] = multiply_add((*acc)[1], Sum4(subgroupBroadcast(row, 1u)), t);
+    (*acc)[2] = multiply_add((*acc)[2], Sum4(subgroupBroadcast(row, 2u)), t);
+    (*acc)[3] = multiply_add((*acc)[3], Sum4(subgroupBroadcast(row, 3u)), t);
+    (*acc)[4] = multiply_add((*acc)[4], Sum4(subgroupBroadcast(row, 4u)), t);
+    (*acc)[5] = multiply_add((*acc)[5], Sum4(subgroupBroadcast(row, 5u)), t);
+    (*acc)[6] = multiply_add((*acc)[6], Sum4(subgroupBroadcast(row, 6u)), t);
+    (*acc)[7] = multiply_add((*acc)[7], Sum4(subgroupBroadcast(row, 7u)), t);
+}
+
+fn write_rows(row: u32, col: u32, acc: ptr<function, array<Sum4, 8>>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(row, col + c * STEP, (*acc)[0][c]);
+        write(row + 1u, col + c * STEP, (*acc)[1][c]);
+        write(row + 2u, col + c * STEP, (*acc)[2][c]);
+        write(row + 3u, col + c * STEP, (*acc)[3][c]);
+        write(row + 4u, col + c * STEP, (*acc)[4][c]);
+        write(row + 5u, col + c * STEP, (*acc)[5][c]);
+        write(row + 6u, col + c * STEP, (*acc)[6][c]);
+        write(row + 7u, col + c * STEP, (*acc)[7][c]);
+    }
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    let quads = params.k / 4u;
+    var upper_left: array<Sum4, 8>;
+    var upper_right: array<Sum4, 8>;
+    var lower_left: array<Sum4, 8>;
+    var lower_right: array<Sum4, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = transpose(cols4(col, q));
+        let right = transpose(cols4(col + 32u, q));
+        let upper = vec4<f32>(row4(row + lane, q));
+        let lower = vec4<f32>(row4(row + 8u + lane, q));
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    write_rows(row, col, &upper_left);
+    write_rows(row, col + 32u, &upper_right);
+    write_rows(row + 8u, col, &lower_left);
+    write_rows(row + 8u, col + 32u, &lower_right);
+}
+
+// Sixteen rows by four columns.
+@compute @workgroup_size(8)
+fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    let quads = (params.k + 3u) / 4u;
+    var upper: array<Sum4, 8>;
+    var lower: array<Sum4, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let cols = transpose(mat4x4<Sum>(
+            col_any(col, q), col_any(col + STEP, q),
+            col_any(col + 2u * STEP, q), col_any(col + 3u * STEP, q)));
+        add_rows(&upper, vec4<f32>(row_any(row + lane, q)), cols);
+        add_rows(&lower, vec4<f32>(row_any(row + 8u + lane, q)), cols);
+    }
+    write_rows(row, col, &upper);
+    write_rows(row + 8u, col, &lower);
+}
+
+// Tiles without padding: four vectors of a row along k, turned by one every other row, so that
+// eight neighbouring rows are on different banks.
+fn turned(row: u32, q: u32) -> u32 { return row * 4u + (q + row / 2u) % 4u; }
+
+// Zero from `end` on.
+fn x_part(row: u32, q: u32, end: u32) -> Sum4 {
+    return select(Sum4(), row4(row, min(q, params.k / 4u - 1u)), q < end);
+}
+fn w_part(col: u32, q: u32, end: u32) -> Sum4 {
+    return select(Sum4(), col4(col, min(q, params.k / 4u - 1u)), q < end);
+}
+
+// 64 by 64 by 16 as in `tiled`, of two buffers in turn: one barrier a step, and the next tile is on
+// its way while this one is multiplied. Together 16 KiB, which WebGPU guarantees.
+var<workgroup> x_pair: array<Sum4, 512>;
+var<workgroup> w_pair: array<Sum4, 512>;
+fn products(wid: vec3<u32>, lane: u32, first: u32, end: u32) -> mat4x4<Sum> {
+    var acc: mat4x4<Sum>;
+    let own = lane / 4u;
+    var x_next = x_part(wid.y * 64u + own, first + lane % 4u, end);
+    var w_next = w_part(wid.x * 64u + own, first + lane % 4u, end);
+    var at = 0u;
+    for (var q = first; q < end; q += 4u) {
+        x_pair[at + turned(own, lane % 4u)] = x_next;
+        w_pair[at + turned(own, lane % 4u)] = w_next;
+        workgroupBarrier();
+        x_next = x_part(wid.y * 64u + own, q + 4u + lane % 4u, end);
+        w_next = w_part(wid.x * 64u + own, q + 4u + lane % 4u, end);
+        for (var i = 0u; i < 4u; i++) {
+            let r = at + turned(lane / 16u, i);
+            let c = at + turned(lane % 16u, i);
+            add_products(&acc,
+                mat4x4<Sum>(x_pair[r], x_pair[r + 64u], x_pair[r + 128u], x_pair[r + 192u]),
+                mat4x4<Sum>(w_pair[c], w_pair[c + 64u], w_pair[c + 128u], w_pair[c + 192u]));
+        }
+        at = 256u - at;
+    }
+    return acc;
+}
+
+@compute @workgroup_size(256)
+fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let acc = products(wid, lane, 0u, params.k / 4u);
+    write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
+
+// For few tiles: each of SPLITS workgroups multiplies a part of k into sums[SPLITS, m, n].
+override SPLITS: u32 = 4u;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+@compute @workgroup_size(256)
+fn split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let quads = params.k / 4u;
+    let part = (quads + SPLITS - 1u) / SPLITS;
+    let acc = products(wid, lane, min(wid.z * part, quads), min((wid.z + 1u) * part, quads));
+    for (var r = 0u; r < 4u; r++) {
+        let row = wid.y * 64u + lane / 16u + 16u * r;
+        for (var c = 0u; c < 4u; c++) {
+            let col = wid.x * 64u + lane % 16u + 16u * c;
+            if (row < params.m && col < params.n) {
+                sums[(wid.z * params.m + row) * params.n + col] = f32(acc[r][c]);
+            }
+        }
+    }
+}
+
+// The parts in order, one invocation an element.
+@compute @workgroup_size(256)
+fn merge(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let index = (wid.x + wid.y * groups.x) * 256u + lane;
+    if (index >= params.m * params.n) { return; }
+    var sum = 0.0;
+    for (var s = 0u; s < SPLITS; s++) { sum += sums[s * params.m * params.n + index]; }
+    write(index / params.n, index % params.n, Sum(sum));
+}
+
+// 128 by 64 by 16, eight rows by four columns an invocation; the next tile waits in registers.
+var<workgroup> x_tall: array<Sum4, 512>;
+var<workgroup> w_tall: array<Sum4, 256>;
+@compute @workgroup_size(256)
+fn tall(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let end = params.k / 4u;
+    let own = lane / 4u;
+    let row = wid.y * 128u + own;
+    let col = wid.x * 64u + own;
+    var upper: mat4x4<Sum>;
+    var lower: mat4x4<Sum>;
+    var x_next = x_part(row, lane % 4u, end);
+    var x_later = x_part(row + 64u, lane % 4u, end);
+    var w_next = w_part(col, lane % 4u, end);
+    for (var q = 0u; q < end; q += 4u) {
+        workgroupBarrier();
+        x_tall[turned(own, lane % 4u)] = x_next;
+        x_tall[256u + turned(own, lane % 4u)] = x_later;
+        w_tall[turned(own, lane % 4u)] = w_next;
+        workgroupBarrier();
+        x_next = x_part(row, q + 4u + lane % 4u, end);
+        x_later = x_part(row + 64u, q + 4u + lane % 4u, end);
+        w_next = w_part(col, q + 4u + lane % 4u, end);
+        for (var i = 0u; i < 4u; i++) {
+            let r = turned(lane / 16u, i);
+            let c = turned(lane % 16u, i);
+            let cols = mat4x4<Sum>(w_tall[c], w_tall[c + 64u], w_tall[c + 128u], w_tall[c + 192u]);
+            add_products(&upper,
+                mat4x4<Sum>(x_tall[r], x_tall[r + 64u], x_tall[r + 128u], x_tall[r + 192u]), cols);
+            add_products(&lower, mat4x4<Sum>(
+                x_tall[r + 256u], x_tall[r + 320u], x_tall[r + 384u], x_tall[r + 448u]), cols);
+        }
+    }
+    let first = wid.y * 128u + lane / 16u;
+    write_block(first, 16u, wid.x * 64u + lane % 16u, 16u, upper);
+    write_block(first + 64u, 16u, wid.x * 64u + lane % 16u, 16u, lower);
+}

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::error::GpuError;
 use crate::kernel::Elem;
-use crate::shader::Matrix;
+use crate::shader::{Matrix, SUBGROUP_OF_8};
 
 /// What an adapter offers, without opening it.
 #[derive(Clone, Debug)]
@@ -27,8 +27,13 @@ pub struct AdapterReport {
 impl AdapterReport {
     fn of(adapter: &wgpu::Adapter) -> Self {
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let features = OPTIONAL.iter().filter(|(f, _)| adapter.features().contains(*f));
-        let features = features.map(|(_, name)| (*name).to_owned());
+        let optional = OPTIONAL.iter().filter(|(f, _)| adapter.features().contains(*f));
+        let mut features: Vec<String> = optional.map(|(_, name)| (*name).to_owned()).collect();
+        let sizes = [info.subgroup_min_size, info.subgroup_max_size];
+        if adapter.features().contains(wgpu::Features::SUBGROUP) && sizes == [8, 8] {
+            features.push(SUBGROUP_OF_8.to_owned());
+        }
+        features.extend(matrices(adapter).iter().map(Matrix::to_string));
         AdapterReport {
             name: info.name,
             backend: info.backend.to_str().to_owned(),
@@ -37,7 +42,7 @@ impl AdapterReport {
             device_type: device_type(info.device_type).to_owned(),
             vendor_id: info.vendor,
             device_id: info.device,
-            features: features.chain(matrices(adapter).iter().map(Matrix::to_string)).collect(),
+            features,
             limits: vec![
                 (
                     "maxComputeWorkgroupStorageSize",
@@ -58,7 +63,7 @@ impl AdapterReport {
                     limits.max_storage_buffers_per_shader_stage.into(),
                 ),
             ],
-            subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+            subgroup_size: sizes,
             emulated: info.device_type == wgpu::DeviceType::Cpu || is_software(&adapter.get_info()),
             timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
         }

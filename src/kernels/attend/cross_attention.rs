@@ -10,8 +10,8 @@ use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -47,7 +47,16 @@ const VARIANTS: &[Variant] = &[
         },
         ..Variant::new("split_kv", &[("WG", 64.0)])
     },
+    // Its entry points have eight invocations, whatever WG says to the others.
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: too_wide,
+        ..Variant::new("subgroup_block", &[("WG", 8.0)])
+    },
 ];
+
+/// Queries of one workgroup in `subgroup_block`.
+const BLOCK: usize = 8;
 
 /// Keys of one invocation in `split_kv`.
 const SPLIT_KEYS: usize = 32;
@@ -75,6 +84,19 @@ const MUTANTS: &[Mutant] = &[
         "last split left out",
         "s < base + SPLITS; s++) {\n",
         "s + 1u < base + SPLITS; s++) {\n",
+    ),
+    Mutant::new("a query of another invocation", "Broadcast(query, 3u)", "Broadcast(query, 2u)"),
+    Mutant::new("older sums of a query not shrunk", "(*sums)[5] *= block[5].shrink;", ""),
+    Mutant::new(
+        "weights of one invocation for all keys",
+        "Shuffle(block[1].weights, i)",
+        "Shuffle(block[1].weights, 0u)",
+    ),
+    Mutant::new("total of one invocation's keys", "subgroupAdd(block[i].total)", "block[i].total"),
+    Mutant::new(
+        "key beyond the mask seen",
+        "query + params.reach + 1u));",
+        "query + params.reach + 2u));",
     ),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
@@ -151,6 +173,11 @@ impl Kernel for CrossAttention {
             // Bound, because one entry point serves both, and never written.
             "flash" | "flash_wide" => (0, vec![flash]),
             "split_kv" => (splits * (e + 2), vec![flash, run("merge_splits", rows * e)]),
+            "subgroup_block" => {
+                let blocks = pairs.b * pairs.h * pairs.q.div_ceil(BLOCK);
+                let entry = if vectors { "subgroup_block" } else { "subgroup_block_any" };
+                (0, vec![run(entry, blocks * lanes)])
+            }
             _ => {
                 let softmax = run("softmax_rows", rows * lanes);
                 (k, vec![run("score_pairs", rows * k), softmax, run("mix_values", rows * e)])
@@ -228,7 +255,8 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         };
         let scores: Vec<S> = visible.iter().map(score).collect();
         let (weights, depth) = match problem.variant.name {
-            "flash" | "flash_wide" => (Weights::running(&scores), visible.len()),
+            // A maximum that grows in steps of 32 keys shrinks older sums less often than this.
+            "flash" | "flash_wide" | "subgroup_block" => (Weights::running(&scores), visible.len()),
             "split_kv" => {
                 let of: Vec<usize> = visible.iter().map(|key| key % splits).collect();
                 (Weights::merged(&scores, &of, SPLIT_KEYS + splits), SPLIT_KEYS + splits)

@@ -75,7 +75,8 @@ impl Kernel for QuantizeInt4 {
             "thread" => ((rows * cols).div_ceil(lanes), 1),
             _ => (m * words.div_ceil(lanes), group(shape) / 8),
         };
-        let constants = vec![("LANES", shared as f64)];
+        let aligned = f64::from(u8::from(k.is_multiple_of(8)));
+        let constants = vec![("LANES", shared as f64), ("ALIGNED", aligned)];
         Launch {
             outputs: vec![
                 Buffer::new("s", variant.storage(dtype), rows, cols),

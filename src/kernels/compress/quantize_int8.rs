@@ -189,9 +189,10 @@ fn launch(shape: &Shape, variant: &Variant) -> Launch {
         Some("fixed") => 2.0,
         _ => 0.0,
     };
+    let aligned = f64::from(u8::from(k.is_multiple_of(4)));
     let by_group = entry(variant) == "group";
     let run = |entry, grid, lanes: usize| Dispatch {
-        constants: vec![("MODE", mode), ("LANES", lanes as f64)],
+        constants: vec![("MODE", mode), ("LANES", lanes as f64), ("ALIGNED", aligned)],
         ..Dispatch::new(entry, grid)
     };
     let each_word = || spill((m * words).div_ceil(lanes));

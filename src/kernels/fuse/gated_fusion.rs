@@ -14,6 +14,12 @@ pub const KERNEL: &dyn Kernel = &GatedFusion;
 struct GatedFusion;
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new(
+        "strips of a row too close",
+        "number % strips * 4u * WG",
+        "number % strips * 2u * WG",
+    ),
+    Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
     Mutant::new("tanh clamped too early", "vec4<f32>(15.0)", "vec4<f32>(5.0)"),
     Mutant::new("gate left out", "sum += gate *", "sum +="),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),

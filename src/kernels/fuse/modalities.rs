@@ -1,18 +1,35 @@
 //! What fusions of several modalities with missing ones share: strategies, shapes, presence.
 
-use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Variant, spill};
+use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
 
-/// One invocation an element, or four neighbouring elements of a row.
+/// One invocation an element, or four neighbouring elements of a row, or a part of the row that the
+/// grid gives it, in workgroups that fit a vector unit of a CPU adapter or fill a GPU.
 pub const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
+    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
+    Variant { refuses: refuses_narrow, ..Variant::new("strip", &[("WG", 8.0)]) },
     Variant {
-        refuses: |shape| {
-            (!shape["d"].is_multiple_of(4))
-                .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
-        },
-        ..Variant::new("vector", &[("WG", 64.0)])
+        suits: Suits::Gpu,
+        refuses: refuses_narrow,
+        ..Variant::new("strip_wide", &[("WG", 64.0)])
     },
 ];
+
+/// Elements that one invocation of a strip takes.
+const EACH: usize = 16;
+/// Narrower rows leave most of a strip idle.
+const MIN_STRIP: usize = 8 * EACH;
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let d = shape["d"];
+    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
+}
+
+fn refuses_narrow(shape: &Shape) -> Option<String> {
+    let d = shape["d"];
+    let narrow = || (d < MIN_STRIP).then(|| format!("d is {d}, made for {MIN_STRIP} and more"));
+    refuses_ragged(shape).or_else(narrow)
+}
 
 /// Modalities × batch × width.
 pub fn shapes(preset: Preset) -> Vec<Shape> {
@@ -21,9 +38,9 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
         Preset::Smoke => {
             let whole = [of(1, 1, 1), of(2, 3, 257), of(6, 5, 64), of(3, 0, 8)];
             // Twice all presence masks and one more row.
-            let present = [1, 2, 3, 6]
-                .into_iter()
-                .flat_map(|m| [1, 5, 35, 36, 257].map(|d| of(m, (2 << m) + 1, d).tag("present")));
+            let present = [1, 2, 3, 6].into_iter().flat_map(|m| {
+                [1, 5, 35, 36, 257, 516].map(|d| of(m, (2 << m) + 1, d).tag("present"))
+            });
             whole.into_iter().chain(present).collect()
         }
         Preset::Models => vec![
@@ -82,9 +99,13 @@ pub fn members(presence: u32) -> Vec<usize> {
 /// One output `y[b, d]`.
 pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
     let (b, d) = (shape["b"], shape["d"]);
-    let each = if variant.name == "scalar" { 1 } else { 4 };
-    let workgroups = (b * d / each).div_ceil(variant.constant("WG"));
+    let lanes = variant.constant("WG");
+    let (entry, workgroups) = match variant.name {
+        "scalar" => ("scalar", (b * d).div_ceil(lanes)),
+        "vector" => ("vector", (b * d / 4).div_ceil(lanes)),
+        _ => ("strip", b * d.div_ceil(EACH * lanes)),
+    };
     let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, d), spill(workgroups));
-    launch.dispatches[0].entry = variant.name;
+    launch.dispatches[0].entry = entry;
     launch
 }

@@ -13,6 +13,12 @@ pub const KERNEL: &dyn Kernel = &WeightedSum;
 struct WeightedSum;
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new(
+        "strips of a row too close",
+        "number % strips * 4u * WG",
+        "number % strips * 2u * WG",
+    ),
+    Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
     Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
     Mutant::new(

@@ -15,7 +15,31 @@ struct LayerNorm;
 /// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`).
 const EPS: f32 = 1e-6;
 
+/// Elements whose moments `thread8` takes at once.
+const UNIT: usize = 8;
+
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("moments merged without the distance of means", "+ apart)", ")"),
+    Mutant::new(
+        "high half of eight left out",
+        "(v[0] - shift) + (v[1] - shift)",
+        "2.0 * (v[0] - shift)",
+    ),
+    Mutant::new(
+        "cached vectors beyond the row counted",
+        ", first + c * lanes < quads);",
+        ", true);",
+    ),
+    Mutant::new(
+        "vectors beyond the cache left out",
+        "total += shifted4(base, i, ",
+        "total += 0.0 * shifted4(base, i, ",
+    ),
+    Mutant::new(
+        "one subgroup's share left out",
+        "i < count; i++) { sum +=",
+        "i + 1u < count; i++) { sum +=",
+    ),
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
     Mutant::new("unbiased variance", "squares / n", "squares / (n - 1.0)"),
     Mutant::new(
@@ -37,7 +61,7 @@ impl Kernel for LayerNorm {
             summary: "normalise each row to zero mean and unit variance, then scale and shift",
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::VARIANTS,
+            variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
             mutants: MUTANTS,
         }
@@ -60,7 +84,7 @@ impl Kernel for LayerNorm {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch(shape["r"], shape["d"], dtype, variant)
+        rows::launch_wide(shape["r"], shape["d"], UNIT, dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -88,13 +112,34 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     vec![by_rows(rows, r, d, |row, mut y| {
         let shift = exact(x[[row, 0]]);
         let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();
-        let mean = S::sum(shifted.iter().copied(), depth) / n;
-        let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
-        let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
+        let (mean, variance) = if rows::is_wide(d, UNIT, problem.variant) {
+            merged_moments(&shifted)
+        } else {
+            let mean = S::sum(shifted.iter().copied(), depth) / n;
+            let squares = shifted.iter().map(|&x| (x - mean) * (x - mean));
+            (mean, S::sum(squares, depth) / n)
+        };
         let rstd = (variance + eps).rsqrt();
         for i in 0..d {
-            let out = centred[i] * rstd * exact(g[i]) + exact(b[i]);
+            let out = (shifted[i] - mean) * rstd * exact(g[i]) + exact(b[i]);
             y[i] = out.store(problem.storage());
         }
     })]
+}
+
+/// Mean and variance from the moments of each eight elements, merged one after the other.
+fn merged_moments<S: Scalar>(x: &[S]) -> (S, S) {
+    let (mut count, mut mean, mut squares) = (0.0, S::zero(), S::zero());
+    let eight = S::exact(UNIT as f64);
+    for unit in x.chunks(UNIT) {
+        let own_mean = S::sum(unit.iter().copied(), UNIT) / eight;
+        let own = S::sum(unit.iter().map(|&x| (x - own_mean) * (x - own_mean)), UNIT);
+        let share = eight / S::exact(count + UNIT as f64);
+        let delta = own_mean - mean;
+        let apart = delta * delta * (S::exact(count) * share);
+        mean = mean + delta * share;
+        squares = (squares + own) + apart;
+        count += UNIT as f64;
+    }
+    (mean, squares / S::exact(count))
 }

@@ -16,6 +16,14 @@ struct RmsNorm;
 const EPS: f32 = 1e-5;
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("high half of eight left out", "+ v[1] * v[1]", ""),
+    Mutant::new("vectors beyond the row repeat its last", ", i < quads);", ", true);"),
+    Mutant::new("vectors beyond the cache left out", "squares += v * v;", ""),
+    Mutant::new(
+        "one subgroup's share left out",
+        "i < count; i++) { sum +=",
+        "i + 1u < count; i++) { sum +=",
+    ),
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
     Mutant::new("gain of the first column", "f32(g[", "f32(g[0u * "),
     Mutant::new("sum instead of mean", "/ f32(params.d)", ""),
@@ -37,7 +45,7 @@ impl Kernel for RmsNorm {
             summary: "scale each row to unit root mean square, then by a learned gain",
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::VARIANTS,
+            variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
             mutants: MUTANTS,
         }
@@ -56,7 +64,7 @@ impl Kernel for RmsNorm {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch(shape["r"], shape["d"], dtype, variant)
+        rows::launch_wide(shape["r"], shape["d"], 8, dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

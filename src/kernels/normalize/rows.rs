@@ -1,6 +1,6 @@
 //! What the row-wise normalisations share: their two strategies, shapes and launch.
 
-use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
+use crate::kernel::{Buffer, Dtype, Launch, Need, Preset, Shape, Suits, Variant, spill};
 
 /// One invocation a row, or one workgroup a row.
 pub const VARIANTS: &[Variant] = &[
@@ -8,6 +8,40 @@ pub const VARIANTS: &[Variant] = &[
     Variant::new("thread", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
+
+/// The same, and two that reduce within subgroups and keep a row of up to 8 vectors an invocation
+/// in registers: one row a subgroup, or one a workgroup.
+pub const WITH_SUBGROUPS: &[Variant] = &[
+    VARIANTS[0],
+    VARIANTS[1],
+    Variant {
+        suits: Suits::Gpu,
+        needs: &[Need::Subgroup],
+        refuses: refuses_ragged,
+        ..Variant::new("subgroup", &[("WG", 128.0)])
+    },
+    Variant {
+        suits: Suits::Gpu,
+        needs: &[Need::Subgroup],
+        refuses: refuses_ragged,
+        ..Variant::new("subgroups", &[("WG", 256.0)])
+    },
+];
+
+/// Sizes of subgroups that WGSL allows.
+const SUBGROUPS: [usize; 6] = [4, 8, 16, 32, 64, 128];
+/// The size the grid of `subgroup` is made for.
+const USUAL_SUBGROUP: usize = 32;
+
+/// Width of a row, under either of its names.
+fn width(shape: &Shape) -> usize {
+    shape.get("d").or_else(|| shape.get("n")).expect("a width")
+}
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let d = width(shape);
+    (!d.is_multiple_of(4) || d == 0).then(|| format!("rows are {d} wide, not a multiple of 4"))
+}
 
 /// Rows × width of the vision and audio towers in `kernels.md`, and the awkward sizes.
 pub fn shapes(preset: Preset) -> Vec<Shape> {
@@ -51,8 +85,10 @@ pub fn sweep() -> Vec<(usize, usize)> {
 
 /// One output `y[r, d]`.
 pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
+    let lanes = variant.constant("WG");
     let workgroups = match variant.name {
-        "thread" => r.div_ceil(variant.constant("WG")),
+        "thread" => r.div_ceil(lanes),
+        "subgroup" => r.div_ceil(lanes / USUAL_SUBGROUP),
         _ => r,
     };
     let output = Buffer::new("y", dtype.storage(), r, d);
@@ -70,10 +106,36 @@ pub fn launch_quads(r: usize, d: usize, aligned: bool, dtype: Dtype, variant: &V
     launch
 }
 
+/// The same by the entry point of `thread` that reads `unit` elements at a time, whose name ends
+/// in that number, where rows are a multiple of it long.
+pub fn launch_wide(r: usize, d: usize, unit: usize, dtype: Dtype, variant: &Variant) -> Launch {
+    let mut launch = launch(r, d, dtype, variant);
+    if is_wide(d, unit, variant) {
+        launch.dispatches[0].entry = if unit == 8 { "thread8" } else { "thread4" };
+    }
+    launch
+}
+
+/// Whether `thread` reads `unit` elements at a time.
+pub fn is_wide(d: usize, unit: usize, variant: &Variant) -> bool {
+    variant.name == "thread" && d > 0 && d.is_multiple_of(unit)
+}
+
 /// Most additions one term passes through: the loop of one invocation, then the tree.
 pub fn depth(d: usize, variant: &Variant) -> usize {
     match variant.name {
         "thread" => d,
+        // Vectors of an invocation and their elements, then a subgroup of any size in any order.
+        "subgroup" => {
+            let of = |lanes: usize| (d / 4).div_ceil(lanes) + 4 + lanes;
+            SUBGROUPS.map(of).into_iter().max().expect("some size")
+        }
+        // As many invocations in subgroups of any size, then one subgroup after the other.
+        "subgroups" => {
+            let lanes = variant.constant("WG");
+            let of = |size: usize| (d / 4).div_ceil(lanes) + 4 + size + lanes.div_ceil(size);
+            SUBGROUPS.map(of).into_iter().max().expect("some size")
+        }
         _ => {
             let lanes = variant.constant("WG");
             d.div_ceil(lanes) + lanes.ilog2() as usize

@@ -12,7 +12,26 @@ pub const KERNEL: &dyn Kernel = &Softmax;
 
 struct Softmax;
 
+/// Elements that `thread4` weighs at once.
+const UNIT: usize = 4;
+
 const MUTANTS: &[Mutant] = &[
+    Mutant::new(
+        "sums not shrunk when the maximum grows",
+        "totals * exp(before - peak) +",
+        "totals +",
+    ),
+    Mutant::new(
+        "vectors beyond the cache left out",
+        "totals += weights4(i, row4",
+        "totals += 0.0 * weights4(i, row4",
+    ),
+    Mutant::new("element beyond the length weighed", "< vec4<u32>(valid);", "<= vec4<u32>(valid);"),
+    Mutant::new(
+        "one subgroup's share left out",
+        "i < count; i++) { sum +=",
+        "i + 1u < count; i++) { sum +=",
+    ),
     Mutant::new(
         "last element dropped from the sum",
         "i < valid; i++) { total",
@@ -50,7 +69,7 @@ impl Kernel for Softmax {
             summary: "turn each row's valid part into probabilities, zero beyond its length",
             difficulties: &[1, 2],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::VARIANTS,
+            variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
             mutants: MUTANTS,
         }
@@ -87,7 +106,7 @@ impl Kernel for Softmax {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch(shape["r"], shape["n"], dtype, variant)
+        rows::launch_wide(shape["r"], shape["n"], UNIT, dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -127,9 +146,32 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             x.row(row).iter().take(valid).map(|&x| S::exact(f64::from(x))).collect();
         let Some(peak) = values.iter().copied().reduce(S::max) else { return };
         let weights: Vec<S> = values.iter().map(|&x| (x - peak).exp()).collect();
-        let total = S::sum(weights.iter().copied(), depth);
+        let total = match rows::is_wide(n, UNIT, problem.variant) {
+            true => running_total(&values),
+            false => S::sum(weights.iter().copied(), depth),
+        };
         for i in 0..valid {
             y[i] = (weights[i] / total).store(problem.storage());
         }
     })]
+}
+
+/// Sum of weights relative to a maximum that grows from one four elements to the next: four sums,
+/// one for each place.
+fn running_total<S: Scalar>(values: &[S]) -> S {
+    let mut totals = [S::zero(); UNIT];
+    let mut peak: Option<S> = None;
+    for unit in values.chunks(UNIT) {
+        let own = unit.iter().copied().reduce(S::max).expect("chunks are not empty");
+        let now = peak.map_or(own, |before| before.max(own));
+        if let Some(before) = peak {
+            let shrink = (before - now).exp();
+            totals = totals.map(|total| total * shrink);
+        }
+        for (total, &value) in totals.iter_mut().zip(unit) {
+            *total = *total + (value - now).exp();
+        }
+        peak = Some(now);
+    }
+    (totals[0] + totals[1]) + (totals[2] + totals[3])
 }

@@ -6,7 +6,8 @@ use crate::accuracy::functions::{gelu_erf, gelu_quick, gelu_tanh};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -27,7 +28,38 @@ const VARIANTS: &[Variant] = &[
         },
         ..Variant::new("matvec", &[("WG", 64.0), ("STEP", 1.0)])
     },
+    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("pair", &[]) },
+    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("tall", &[]) },
+    Variant {
+        suits: Suits::Gpu,
+        refuses: |shape| refuses_ragged(shape).or_else(|| refuses_many_tiles(shape)),
+        ..Variant::new("split", &[("SPLITS", 4.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let few = shape["m"] < MIN_BROADCAST_ROWS;
+            few.then(|| format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]))
+        },
+        ..Variant::new("broadcast", &[("STEP", 8.0)])
+    },
 ];
+
+/// Tiles of 64 by 64 that occupy a GPU without splitting k.
+const MAX_SPLIT_TILES: usize = 64;
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let k = shape["k"];
+    (!k.is_multiple_of(4) || k == 0).then(|| format!("k is {k}, not a multiple of 4"))
+}
+
+fn refuses_many_tiles(shape: &Shape) -> Option<String> {
+    let tiles = shape["m"].div_ceil(64) * shape["n"].div_ceil(64);
+    (tiles > MAX_SPLIT_TILES).then(|| format!("{tiles} tiles, made for {MAX_SPLIT_TILES}"))
+}
+
+/// Of sixteen rows that are loaded; with one row `register` is twice as fast on llvmpipe.
+const MIN_BROADCAST_ROWS: usize = 4;
 
 /// With more rows the tiles of `tiled` are no longer mostly empty.
 const MAX_FEW_ROWS: usize = 8;
@@ -51,6 +83,11 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("tile beyond k not cleared", ", inside);", ", true);"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
+    Mutant::new("lower rows like the upper", "row4(row + 8u + lane, q)", "row4(row + lane, q)"),
+    Mutant::new("vectors beyond the part of k counted", ", q < end);", ", true);"),
+    Mutant::new("last part of k left out", "s < SPLITS; s++", "s + 1u < SPLITS; s++"),
+    Mutant::new("lower half of a tall tile repeated", "x_tall[r + 256u]", "x_tall[r]"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
@@ -99,12 +136,23 @@ impl Kernel for Linear {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
+            ("pair" | "split", _) => (variant.name, 64, 64),
+            ("tall", _) => ("tall", 128, 64),
+            ("broadcast", true) => ("broadcast", 16, 64),
+            ("broadcast", false) => ("broadcast_any", 16, 32),
             (_, true) => ("tiled", 64, 64),
             (_, false) => ("tiled_any", 64, 64),
         };
         let grid = [n.div_ceil(cols) as u32, m.div_ceil(rows) as u32, 1];
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), m, n), grid);
         launch.dispatches[0].entry = entry;
+        if variant.name == "split" {
+            let splits = variant.constant("SPLITS");
+            launch.dispatches[0].grid[2] = splits as u32;
+            launch.scratch.push(Buffer::new("sums", Elem::F32, splits * m, n));
+            let merge = spill((m * n).div_ceil(256));
+            launch.dispatches.push(Dispatch::new("merge", merge));
+        }
         launch.with_constant("ACTIVATION", activation(shape))
     }
 
@@ -169,6 +217,10 @@ fn activation(shape: &Shape) -> f64 {
 
 /// Most additions one product passes through.
 fn depth(k: usize, variant: &Variant) -> usize {
+    if variant.name == "split" {
+        let splits = variant.constant("SPLITS");
+        return 4 * (k / 4).div_ceil(splits) + splits;
+    }
     if variant.name != "matvec" {
         // One invocation adds all k products, in whatever order its compiler likes.
         return k;
