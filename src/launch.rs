@@ -153,7 +153,8 @@ mod tests {
             assert!(cuts.windows(2).all(|pair| pair[0].end == pair[1].start), "{cuts:?}");
             assert_eq!(cuts.last().map(|cut| cut.end), Some(rows));
         }
-        assert_eq!(cut(0, 8, &[4]), [0..0]);
+        let nothing = cut(0, 8, &[4]);
+        assert!(nothing.len() == 1 && nothing[0].is_empty(), "{nothing:?}");
         assert_eq!(cut(32_768, 8, &[5120]).len(), 8);
     }
 }

@@ -173,11 +173,10 @@ fn check_margins(text: &str) -> Result<(), String> {
 
 #[test]
 fn accuracy_md_tells_the_margin_and_the_nearest_mutant_of_every_kernel() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("ACCURACY.md")).expect("ACCURACY.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ACCURACY.md");
+    let text = std::fs::read_to_string(path).expect("ACCURACY.md");
     assert_eq!(check_margins(&text), Ok(()), "run `scripts/accuracy` and commit");
-    let readme = fs::read_to_string(readme()).expect("README.md");
-    assert!(readme.contains("(ACCURACY.md)"));
+    assert!(readme::text().contains("(ACCURACY.md)"));
     let line = text.lines().find(|line| line.starts_with("| `")).expect("a kernel");
     assert!(check_margins(&text.replace(line, "")).is_err(), "a kernel is missing");
     let all = margins(line)[0][4].clone();

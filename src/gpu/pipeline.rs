@@ -64,6 +64,9 @@ impl Step {
     }
 }
 
+/// Values of the overrides of one entry point.
+type Constants = Vec<(&'static str, f64)>;
+
 impl Gpu {
     /// Compiles `source` for every dispatch of the launch; `inputs` tensors are bound read-only.
     pub fn compile(
@@ -84,12 +87,12 @@ impl Gpu {
         });
         let mut passes = Vec::new();
         // Slices of one buffer share a pipeline.
-        let mut built: Vec<(&str, Vec<(&str, f64)>, wgpu::ComputePipeline)> = Vec::new();
+        let mut built: Vec<(&str, Constants, wgpu::ComputePipeline)> = Vec::new();
         // An empty grid is a run that does nothing (rule E7).
         let work = launch.dispatches.iter().filter(|dispatch| !dispatch.grid.contains(&0));
         for dispatch in work {
             let constants = variant.constants.iter().chain(&dispatch.constants).copied();
-            let constants: Vec<(&str, f64)> = constants.collect();
+            let constants: Constants = constants.collect();
             let (grid, slice) = (dispatch.grid, dispatch.slice.clone());
             let known =
                 built.iter().find(|(entry, set, _)| *entry == dispatch.entry && *set == constants);

@@ -9,7 +9,7 @@ use fusebench::inputs::{Distribution, Generator, Scalar};
 use fusebench::kernel::{Answer, Dtype, Elem, Entry, Problem, Shape, Variant};
 use fusebench::kernels::ALL;
 use fusebench::reference::Rows;
-use fusebench::shader;
+use fusebench::shader::{self, Dialect};
 use fusebench::suite::Session;
 use ndarray::{ArrayD, IxDyn};
 
@@ -118,7 +118,10 @@ impl Lab {
         let runs: Vec<Run> = variants
             .filter(|variant| (variant.refuses)(&ask.shape).is_none())
             .filter(|variant| variant.storage(ask.dtype) == ask.storage)
-            .filter(|variant| self.session.gpu().missing(ask.storage, variant.needs).is_none())
+            .filter(|variant| {
+                let wanted = Dialect::of(variant, ask.dtype).features(variant.needs);
+                wanted.iter().all(|feature| self.session.gpu().report.has(feature))
+            })
             .map(|variant| self.run_variant(entry, variant, ask))
             .collect();
         assert!(!runs.is_empty(), "no strategy of {} takes {}", ask.kernel, ask.shape);
@@ -140,7 +143,7 @@ impl Lab {
         let key = format!("{}/{}/{}/{shape}", ask.kernel, variant.name, dtype.name());
         let known = self.programs.borrow().get(&key).cloned();
         let program = known.unwrap_or_else(|| {
-            let source = shader::source(entry.wgsl, ask.storage);
+            let source = shader::source(entry.wgsl, &Dialect::of(variant, dtype));
             let tensors = inputs.tensors.len();
             let program = gpu.compile(&source, &launch, variant, tensors, Checks::Safe);
             program.unwrap_or_else(|error| panic!("{key}: {error}"))

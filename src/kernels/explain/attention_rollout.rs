@@ -114,7 +114,7 @@ impl Kernel for AttentionRollout {
         }
         let slices = match variant.name {
             "slices8" => cut(l, SLICES, &[shape["h"] * t * t * dtype.bytes()]),
-            _ => vec![0..l],
+            _ => std::iter::once(0..l).collect(),
         };
         let mix = |layers: &Range<usize>| {
             let grid = spill((layers.len() * t).div_ceil(lanes));

@@ -90,7 +90,7 @@ pub fn slices(shape: &Shape, variant: &Variant, elem: Elem) -> Vec<Range<usize>>
     let (b, p) = (shape["b"], shape["p"]);
     match variant.name {
         "slices8" => cut(b, SLICES, &[elem.bytes_of(p)]),
-        _ => vec![0..b],
+        _ => std::iter::once(0..b).collect(),
     }
 }
 
