@@ -72,7 +72,7 @@ fn a_fair_coin_gives_the_test_its_nominal_size() {
             let blocks = &blocks(&noise, 1.0, 0, seed)[..20];
             estimate(blocks, 1, 0.05, seed).is_some_and(|found| alarms(&found.p))
         };
-        let n = 800;
+        let n = 600;
         let alarmed = (0..n).into_par_iter().filter(|&seed| alarm(seed)).count();
         let size = alarmed as f64 / f64::from(n);
         assert!((0.03..=0.07).contains(&size), "{size} with slot {}", noise.slot);
@@ -82,14 +82,14 @@ fn a_fair_coin_gives_the_test_its_nominal_size() {
 #[test]
 fn suites_of_equal_things_rarely_show_a_slower_one() {
     for noise in [QUIET, LOADED, Noise { slot: 0.1, ..QUIET }] {
-        let (cells, suites) = shares(&noise, 1.0, 100, Verdict::Slower);
+        let (cells, suites) = shares(&noise, 1.0, 60, Verdict::Slower);
         assert!(cells <= 0.005 && suites <= 0.04, "{cells} of cells, {suites} of suites");
     }
 }
 
 #[test]
 fn slow_downs_are_found_as_often_as_promised() {
-    let share = |noise: &Noise, ratio| shares(noise, ratio, 24, Verdict::Slower).0;
+    let share = |noise: &Noise, ratio| shares(noise, ratio, 20, Verdict::Slower).0;
     let quiet = [share(&QUIET, 1.05), share(&QUIET, 1.10)];
     assert!(quiet[0] >= 0.6 && quiet[1] >= 0.9, "quiet: {quiet:?}");
     let loaded = share(&LOADED, 1.10);
@@ -99,7 +99,7 @@ fn slow_downs_are_found_as_often_as_promised() {
 #[test]
 fn running_first_neither_helps_nor_hurts() {
     let slot = Noise { slot: 0.1, ..QUIET };
-    let share = |noise: &Noise, ratio, verdict| shares(noise, ratio, 16, verdict).0;
+    let share = |noise: &Noise, ratio, verdict| shares(noise, ratio, 12, verdict).0;
     let found = share(&slot, 1.05, Verdict::Slower);
     assert!(found >= 0.6, "{found}");
     let found = share(&slot, 1.0 / 1.05, Verdict::Faster);

@@ -52,18 +52,30 @@ pub struct Judgement {
 pub struct Jury {
     trials: Vec<Trial>,
     decided: Vec<Option<Judgement>>,
+    /// Trials that are hypotheses: what needs no measuring is none.
+    counted: Vec<bool>,
     seed: u32,
 }
 
 impl Jury {
     pub fn new(trials: Vec<Trial>, seed: u32) -> Self {
-        let decided = vec![None; trials.len()];
-        Jury { trials, decided, seed }
+        let (decided, counted) = (vec![None; trials.len()], vec![true; trials.len()]);
+        Jury { trials, decided, counted, seed }
+    }
+
+    /// Leaves a trial out of the hypotheses, before any look: nothing of it is measured.
+    pub fn exclude(&mut self, trial: usize) {
+        self.counted[trial] = false;
     }
 
     /// The trial needs no more pairs.
     pub fn is_decided(&self, trial: usize) -> bool {
         self.decided[trial].is_some()
+    }
+
+    /// The verdict on a trial, once there is one.
+    pub fn decision(&self, trial: usize) -> Option<Judgement> {
+        self.decided[trial]
     }
 
     /// Takes a trial out: nothing more can be measured of it.
@@ -75,14 +87,19 @@ impl Jury {
     /// Looks at every undecided trial; decided ones count among the hypotheses with p = 1.
     /// `blocks` belongs to the trials in their order.
     pub fn look(&mut self, look: &Look, blocks: &[Vec<Block>]) {
+        let counted: Vec<usize> = (0..self.trials.len()).filter(|&t| self.counted[t]).collect();
+        let open = |t: usize| self.counted[t] && !self.is_decided(t);
         let found: Vec<Option<Estimate>> = (0..self.trials.len())
-            .map(|t| if self.is_decided(t) { None } else { self.estimate(t, &blocks[t], look.q) })
+            .map(|t| if open(t) { self.estimate(t, &blocks[t], look.q) } else { None })
             .collect();
         let enough = |e: &&Estimate| e.pairs >= LOOKS[0].pairs;
         let p = |of: fn(&PValues) -> f64| {
-            let each = found.iter().map(|found| found.as_ref().filter(enough));
+            let each = counted.iter().map(|&t| found[t].as_ref().filter(enough));
             let p: Vec<f64> = each.map(|found| found.map_or(1.0, |e| of(&e.p))).collect();
-            benjamini_hochberg(&p, look.q)
+            let mut rejected = vec![false; found.len()];
+            let by_rank = benjamini_hochberg(&p, look.q);
+            counted.iter().zip(by_rank).for_each(|(&t, found)| rejected[t] = found);
+            rejected
         };
         let (slower, faster) = (p(|p| p.slower), p(|p| p.faster));
         for (t, estimate) in found.into_iter().enumerate() {
@@ -153,7 +170,8 @@ impl Jury {
     }
 
     fn estimate(&self, t: usize, blocks: &[Block], q: f64) -> Option<Estimate> {
-        estimate(blocks, self.trials.len(), q, self.seed_of(t))
+        let hypotheses = self.counted.iter().filter(|&&counted| counted).count();
+        estimate(blocks, hypotheses, q, self.seed_of(t))
     }
 
     fn seed_of(&self, t: usize) -> u32 {

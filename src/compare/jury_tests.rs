@@ -149,6 +149,23 @@ fn a_dismissed_trial_keeps_its_place_among_the_hypotheses() {
 }
 
 #[test]
+fn what_is_not_measured_is_no_hypothesis() {
+    // Enough among one at the first look, and not among twenty.
+    let weak = (0..200).map(|seed| blocks(1.05, 0.05, 40, seed)).find(|blocks| {
+        let found = estimate(blocks, 1, 0.01, 1).unwrap();
+        (0.001..0.005).contains(&found.p.slower) && found.low > 1.0 + FLOOR + 0.002
+    });
+    let mut suite = vec![Vec::new(); 20];
+    suite[0] = weak.expect("some seed is weak evidence");
+    let mut jury = Jury::new(vec![Trial::default(); 20], 1);
+    jury.look(&LOOKS[0], &suite);
+    assert!(!jury.is_decided(0));
+    (1..20).for_each(|trial| jury.exclude(trial));
+    jury.look(&LOOKS[0], &suite);
+    verdict(&jury.decision(0).unwrap(), Verdict::Slower, Reason::Evidence);
+}
+
+#[test]
 fn orders_have_names() {
     for order in [Order::Abba, Order::Baab] {
         assert_eq!(Order::from_name(order.name()), Some(order));

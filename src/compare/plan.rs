@@ -43,8 +43,8 @@ pub const MAX_BATCH: u32 = 1_000;
 /// A sample lasts at least this many steps of the timer.
 pub const STEPS_PER_SAMPLE: f64 = 100.0;
 
-/// New buffers after so many blocks: address luck becomes noise instead of bias (orieg/php-judy
-/// #104: +11.6 % on byte-identical code, then +0.9 %).
+/// New programs and buffers after so many blocks: address luck becomes noise instead of bias
+/// (orieg/php-judy#104: +11.6 % on byte-identical code, then +0.9 %).
 pub const BLOCKS_PER_REBUILD: usize = 5;
 
 /// Share of the cells that also run base against base, and how many at least.

@@ -1,7 +1,7 @@
 //! Who is measured when: fresh random orders and fair coins, all from one seed.
 
 use super::block::Order;
-use super::plan::{CONTROL_SHARE, MIN_CONTROLS};
+use super::plan::MIN_CONTROLS;
 use crate::rng;
 
 /// Streams of the order of cells, of the coins and of the choice of controls.
@@ -30,9 +30,10 @@ pub fn order(trial: usize, block: usize, seed: u32) -> Order {
     if word >> 31 == 0 { Order::Abba } else { Order::Baab }
 }
 
-/// How many of `n` cells get a control.
-pub fn control_count(n: usize) -> usize {
-    n.min(MIN_CONTROLS.max((CONTROL_SHARE * n as f64).ceil() as usize))
+/// How many controls a comparison of `tested` cells gets: the share of them, and at least twenty
+/// as far as there are cells that can be one.
+pub fn control_count(tested: usize, able: usize, share: f64) -> usize {
+    able.min(MIN_CONTROLS.max((share * tested as f64).ceil() as usize))
 }
 
 /// Which cells get a control: chosen at random, one of each family after the other.
@@ -84,7 +85,10 @@ mod tests {
 
     #[test]
     fn a_fifth_is_controlled_and_twenty_at_least() {
-        assert_eq!([0, 7, 20, 50, 100, 101, 400].map(control_count), [0, 7, 20, 20, 20, 21, 80]);
+        let all = |n| control_count(n, n, 0.2);
+        assert_eq!([0, 7, 20, 50, 100, 101, 400].map(all), [0, 7, 20, 20, 20, 21, 80]);
+        assert_eq!(control_count(1, 300, 0.2), 20);
+        assert_eq!(control_count(50, 50, 1.0), 50);
     }
 
     #[test]
