@@ -106,6 +106,7 @@ fn help_block() -> String {
     let mut block = String::new();
     let mut commands =
         vec![&["--help"][..], &["run", "--help"], &["check", "--help"], &["dump", "--help"]];
+    commands.extend([&["ab", "--help"][..], &["selftest", "--help"]]);
     commands.push(&["compare", "--help"]);
     commands.push(&["history", "changes", "--help"]);
     for arguments in commands {

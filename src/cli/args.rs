@@ -6,15 +6,15 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
-use super::{compare, devices, dump, list, run, tune, worker};
+use super::{ab, compare, devices, dump, list, run, selftest, tune, worker};
 use crate::inputs::Distribution;
 use crate::kernel::Preset;
 
 /// How fast is this kernel on this GPU, and how right is it?
 ///
 /// Verifies fusion kernels against a CPU reference, then times them, on any Vulkan, Metal or DX12
-/// adapter. A wrong kernel gets no time. Exit codes: 0 fine, 1 a wrong result or a failed cell,
-/// 2 usage, 3 no adapter, 4 nothing ran, 130 interrupted.
+/// adapter. A wrong kernel gets no time. Exit codes: 0 fine, 1 a wrong result, a failed cell or a
+/// regression, 2 usage, 3 no adapter, 4 nothing ran, 5 inconclusive, 130 interrupted.
 #[derive(Parser, Debug)]
 #[command(name = "fusebench", version, max_term_width = 100)]
 struct Cli {
@@ -66,6 +66,10 @@ enum Command {
     Check(CheckArgs),
     /// Write inputs, outputs, references and bounds of kernels as NumPy files, with a script.
     Dump(DumpArgs),
+    /// Compare two versions of the kernels or of the program in one run, and say how sure it is.
+    Ab(ab::AbArgs),
+    /// Compare every cell with itself: how often this machine sees differences that are none.
+    Selftest(selftest::SelftestArgs),
     /// Find the fastest strategy and constants for this device; later runs use them.
     Tune(tune::TuneArgs),
     /// Compare two result files: what is slower, faster, or has another error.
@@ -278,6 +282,8 @@ pub fn main() -> Exit {
         Command::Run(args) => run::run(&args, &cli.global),
         Command::Check(args) => run::check(&args, &cli.global),
         Command::Dump(args) => dump::dump(&args, &cli.global),
+        Command::Ab(args) => ab::ab(&args, &cli.global),
+        Command::Selftest(args) => selftest::selftest(&args, &cli.global),
         Command::Tune(args) => tune::tune(&args, &cli.global),
         Command::Compare(args) => compare::compare(&args),
         #[cfg(feature = "history")]

@@ -36,7 +36,7 @@ pub fn of_dump(args: &DumpArgs) -> Vec<String> {
     list
 }
 
-fn selected(list: &mut Vec<String>, selection: &Selection) {
+pub fn selected(list: &mut Vec<String>, selection: &Selection) {
     list.extend(selection.filters.iter().cloned());
     option(list, "--preset", Some(selection.preset.clone()));
     option(list, "--dtype", joined(&selection.dtype));
@@ -67,13 +67,13 @@ fn format_name(format: Format) -> Option<&'static str> {
     }
 }
 
-fn option(list: &mut Vec<String>, name: &str, value: Option<String>) {
+pub fn option(list: &mut Vec<String>, name: &str, value: Option<String>) {
     if let Some(value) = value {
         list.extend([name.to_owned(), value]);
     }
 }
 
-fn flag(list: &mut Vec<String>, name: &str, given: bool) {
+pub fn flag(list: &mut Vec<String>, name: &str, given: bool) {
     if given {
         list.push(name.to_owned());
     }

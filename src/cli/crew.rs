@@ -1,5 +1,7 @@
 //! One worker after the other on one device: a cell that takes its worker down costs one row.
 
+use std::path::PathBuf;
+
 use super::exit::{Exit, Failure};
 use super::supervise::{Loss, Worker};
 use crate::record::{
@@ -13,10 +15,14 @@ const MAX_LOSSES: u32 = 3;
 /// The workers of one device.
 pub struct Crew {
     setup: Setup,
+    /// Another build to run as worker.
+    program: Option<PathBuf>,
     verbose: bool,
     patience_s: f64,
     worker: Option<Worker>,
     losses: u32,
+    /// How many workers there were.
+    recruits: u32,
     /// Kernels whose shader hung, with the cell that showed it.
     hung: Vec<(String, String)>,
 }
@@ -28,19 +34,42 @@ impl Crew {
         verbose: bool,
         patience_s: f64,
     ) -> Result<(Self, Environment), Failure> {
-        let hung = Vec::new();
-        let mut crew = Crew { setup, verbose, patience_s, worker: None, losses: 0, hung };
+        Crew::muster_of(None, setup, verbose, patience_s)
+    }
+
+    /// The same with workers of another build.
+    pub fn muster_of(
+        program: Option<PathBuf>,
+        setup: Setup,
+        verbose: bool,
+        patience_s: f64,
+    ) -> Result<(Self, Environment), Failure> {
+        let mut crew = Crew {
+            setup,
+            program,
+            verbose,
+            patience_s,
+            worker: None,
+            losses: 0,
+            recruits: 0,
+            hung: Vec::new(),
+        };
         let environment = crew.recruit()?;
         Ok((crew, environment))
     }
 
     fn recruit(&mut self) -> Result<Environment, Failure> {
         let failure = |reason: String| Failure::environment(format!("no worker: {reason}"));
-        let mut worker = Worker::start(self.verbose).map_err(|error| failure(error.to_string()))?;
+        let started = match &self.program {
+            None => Worker::start(self.verbose),
+            Some(program) => Worker::of(program, self.verbose),
+        };
+        let mut worker = started.map_err(|error| failure(error.to_string()))?;
         worker.send(&Request::Open(self.setup.clone()));
         match worker.answer(&mut |_| {}) {
             Ok(Event::Opened(environment)) => {
                 self.worker = Some(worker);
+                self.recruits += 1;
                 Ok(*environment)
             }
             Ok(Event::Failed { code, message }) => {
@@ -133,6 +162,46 @@ impl Crew {
             Ok(other) => Err(lost(&format!("unexpected answer {other:?}"))),
             Err(loss) => Err(lost(loss.reason())),
         }
+    }
+
+    /// Asks for something whose answer the caller knows to read.
+    ///
+    /// # Errors
+    /// How the worker was lost; the next request goes to a new one.
+    pub fn ask(&mut self, request: Request, stage: &mut dyn FnMut(&str)) -> Result<Event, String> {
+        if self.worker.is_none()
+            && let Err(failure) = self.recruit()
+        {
+            self.losses += 1;
+            return Err(failure.message);
+        }
+        let worker = self.worker.as_mut().expect("just recruited");
+        worker.be_patient_for(self.patience_s);
+        worker.send(&request);
+        let answer = worker.answer(stage);
+        // The worker may say itself that its device is gone.
+        let lost = match &answer {
+            Ok(Event::Side { lost, .. } | Event::VisitFailed { lost, .. }) => *lost,
+            Ok(_) => false,
+            Err(_) => true,
+        };
+        self.losses = if lost { self.losses + 1 } else { 0 };
+        if lost {
+            self.worker = None;
+        }
+        answer.map_err(|loss| loss.reason().to_owned())
+    }
+
+    /// Sends what has no answer.
+    pub fn tell(&mut self, request: &Request) {
+        if let Some(worker) = &mut self.worker {
+            worker.send(request);
+        }
+    }
+
+    /// Changes whenever what a worker keeps is lost.
+    pub fn generation(&self) -> Option<u32> {
+        self.worker.as_ref().map(|_| self.recruits)
     }
 
     /// Whether the last cell took its worker down.

@@ -34,6 +34,7 @@ pub fn dump(args: &DumpArgs, global: &Global) -> Result<Exit, Failure> {
         protocol: PROTOCOL,
         device: args.device.clone(),
         overlay,
+        head: Vec::new(),
         seed: args.seed,
         checks: Checks::Safe.name().to_owned(),
         peaks: None,

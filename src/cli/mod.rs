@@ -1,5 +1,6 @@
 //! The command line: what the binary does, and nothing a library user needs.
 
+mod ab;
 mod args;
 mod arguments;
 mod budget;
@@ -19,9 +20,11 @@ mod list;
 mod mutants;
 mod output;
 mod overlay;
+mod pairs;
 mod progress;
 mod run;
 mod select;
+mod selftest;
 mod supervise;
 mod tune;
 mod tuned;

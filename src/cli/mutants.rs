@@ -83,6 +83,7 @@ impl Job<'_> {
             protocol: PROTOCOL,
             device,
             overlay: self.overlay.clone(),
+            head: Vec::new(),
             seed: target.seed,
             checks: target.checks.name().to_owned(),
             peaks: None,

@@ -22,7 +22,18 @@ pub fn print(text: &str) {
 /// # Errors
 /// `Usage` when the path cannot be written.
 pub fn open(target: &Target, device: Option<&str>) -> Result<Option<PartialFile>, Failure> {
-    let Some(path) = target.output.as_deref().filter(|path| *path != Path::new("-")) else {
+    open_at(target.output.as_deref(), device)
+}
+
+/// The same for a path that does not come from a [`Target`].
+///
+/// # Errors
+/// `Usage` when the path cannot be written.
+pub fn open_at(
+    output: Option<&Path>,
+    device: Option<&str>,
+) -> Result<Option<PartialFile>, Failure> {
+    let Some(path) = output.filter(|path| *path != Path::new("-")) else {
         return Ok(None);
     };
     PartialFile::create(&path_for(path, device)).map(Some).map_err(failure)

@@ -15,30 +15,30 @@ const DEPTH: usize = 2;
 /// # Errors
 /// As for [`read`].
 pub fn of(dir: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
-    dir.map(read).transpose().map(Option::unwrap_or_default)
+    dir.map(|dir| read("--kernels", dir)).transpose().map(Option::unwrap_or_default)
 }
 
-/// Reads every `FAMILY/NAME.wgsl` under `dir`.
+/// Reads every `FAMILY/NAME.wgsl` under `dir`, which came with `flag`.
 ///
 /// # Errors
 /// When the folder cannot be read, holds no shader, or holds one that matches no kernel.
-fn read(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+pub fn read(flag: &str, dir: &Path) -> Result<Vec<(String, String)>, Failure> {
     let mut files = Vec::new();
-    collect(dir, DEPTH, &mut files)?;
+    collect(flag, dir, DEPTH, &mut files)?;
     files.sort();
     if files.is_empty() {
         let dir = dir.display();
         let layout = "it needs files named FAMILY/NAME.wgsl, such as normalize/layer_norm.wgsl";
-        return Err(Failure::usage(format!("--kernels {dir}: no .wgsl file in it; {layout}")));
+        return Err(Failure::usage(format!("{flag} {dir}: no .wgsl file in it; {layout}")));
     }
-    files.iter().map(|file| one(dir, file)).collect()
+    files.iter().map(|file| one(flag, dir, file)).collect()
 }
 
-fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, &error))? {
-        let path = entry.map_err(|error| unreadable(dir, &error))?.path();
+fn collect(flag: &str, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in fs::read_dir(dir).map_err(|error| unreadable(flag, dir, &error))? {
+        let path = entry.map_err(|error| unreadable(flag, dir, &error))?.path();
         if path.is_dir() && depth > 1 {
-            collect(&path, depth - 1, files)?;
+            collect(flag, &path, depth - 1, files)?;
         } else if path.extension().is_some_and(|extension| extension == "wgsl") {
             files.push(path);
         }
@@ -46,20 +46,20 @@ fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fai
     Ok(())
 }
 
-fn one(dir: &Path, file: &Path) -> Result<(String, String), Failure> {
+fn one(flag: &str, dir: &Path, file: &Path) -> Result<(String, String), Failure> {
     let relative = file.strip_prefix(dir).unwrap_or(file).with_extension("");
     let path = relative.components().map(|part| part.as_os_str().to_string_lossy());
     let path = path.collect::<Vec<_>>().join("/");
     let known: Vec<String> = ALL.iter().map(|entry| entry.path()).collect();
     if !known.contains(&path) {
         let near = nearest(&path, known.iter().map(String::as_str));
-        let message = format!("--kernels: {path}.wgsl matches no kernel; did you mean {near}?");
+        let message = format!("{flag}: {path}.wgsl matches no kernel; did you mean {near}?");
         return Err(Failure::usage(message));
     }
-    let text = fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
+    let text = fs::read_to_string(file).map_err(|error| unreadable(flag, file, &error))?;
     Ok((path, text))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::usage(format!("--kernels: cannot read {}: {error}", path.display()))
+fn unreadable(flag: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::usage(format!("{flag}: cannot read {}: {error}", path.display()))
 }

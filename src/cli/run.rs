@@ -87,7 +87,7 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// The taste that `--quick` gives: of each kernel its first shape and precision, under the last
 /// strategy that suits any device.
-fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
+pub fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
     let groups = cells.chunk_by(|a, b| a.name() == b.name());
     let taste = |group: &[Item]| {
         let first = &group[0];
@@ -166,6 +166,7 @@ impl Job<'_> {
             protocol: PROTOCOL,
             device,
             overlay: self.overlay.clone(),
+            head: Vec::new(),
             seed: self.target.seed,
             checks: self.target.checks.name().to_owned(),
             peaks: None,

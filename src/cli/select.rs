@@ -15,12 +15,7 @@ use crate::suite::{Item, items};
 /// `Usage` for a filter that is no regular expression or a variant no kernel has, `Nothing` when
 /// no cell is left.
 pub fn select(selection: &Selection) -> Result<Vec<Item>, Failure> {
-    let filters = selection.filters.iter().map(|text| {
-        Regex::new(text).map_err(|error| {
-            Failure::usage(format!("filter `{text}` is not a regular expression: {error}"))
-        })
-    });
-    let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    let filters = filters(selection)?;
     known_variants(&selection.variant)?;
     let listed = |list: &[String], name: &str| list.is_empty() || list.iter().any(|n| n == name);
     let all = items(selection.preset());
@@ -37,6 +32,19 @@ pub fn select(selection: &Selection) -> Result<Vec<Item>, Failure> {
         return Err(Failure::nothing(nothing_selected(selection)));
     }
     Ok(chosen)
+}
+
+/// The filters, any of which may match; none lets everything through.
+///
+/// # Errors
+/// `Usage` for one that is no regular expression.
+pub fn filters(selection: &Selection) -> Result<Vec<Regex>, Failure> {
+    let filters = selection.filters.iter().map(|text| {
+        Regex::new(text).map_err(|error| {
+            Failure::usage(format!("filter `{text}` is not a regular expression: {error}"))
+        })
+    });
+    filters.collect()
 }
 
 fn known_variants(wanted: &[String]) -> Result<(), Failure> {

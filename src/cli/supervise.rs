@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -49,7 +50,12 @@ impl Loss {
 impl Worker {
     /// Starts this same program as a worker. `verbose` passes the driver's output through.
     pub fn start(verbose: bool) -> std::io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Worker::of(&std::env::current_exe()?, verbose)
+    }
+
+    /// Starts a program that is a fusebench, perhaps of another build.
+    pub fn of(program: &Path, verbose: bool) -> std::io::Result<Self> {
+        let mut command = Command::new(program);
         command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         detach(&mut command);
         let mut child = command.spawn()?;

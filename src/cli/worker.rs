@@ -8,10 +8,11 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::dump;
 use super::exit::Exit;
+use super::pairs;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
 use crate::record::{CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
 use crate::suite::{
-    Attempt, Cell, Effort, Found, Item, Session, Sources, Task, device_record, items,
+    Attempt, Cell, Effort, Found, Item, Pairs, Session, Sources, Task, device_record, items,
 };
 
 /// Serves requests until standard input ends.
@@ -20,6 +21,7 @@ pub fn serve() -> Exit {
     let interrupt = Arc::new(AtomicBool::new(false));
     let requests = listen(Arc::clone(&interrupt));
     let mut session = None;
+    let mut pairs = Pairs::default();
     for request in requests {
         let keep_going = match request {
             Request::Devices => {
@@ -28,6 +30,7 @@ pub fn serve() -> Exit {
             }
             Request::Open(setup) => match open(&setup, &interrupt) {
                 Ok(opened) => {
+                    pairs = Pairs::new(sources(&setup.head));
                     let sent = send(&Event::Opened(Box::new(opened.environment())));
                     session = Some(opened);
                     sent
@@ -37,6 +40,17 @@ pub fn serve() -> Exit {
             Request::Peaks => session.as_mut().is_some_and(measure_peaks),
             Request::Cell(cell) => session.as_mut().is_some_and(|session| work(session, &cell)),
             Request::Dump(dump) => session.as_mut().is_some_and(|session| write(session, &dump)),
+            Request::Calibrate => session.as_mut().is_some_and(calibrate),
+            Request::Side(side) => {
+                session.as_mut().is_some_and(|session| pairs::side(session, &mut pairs, &side))
+            }
+            Request::Visit(visit) => {
+                session.as_ref().is_some_and(|session| pairs::visit(session, &mut pairs, &visit))
+            }
+            Request::Release { id } => {
+                pairs.release(&id);
+                true
+            }
             Request::Stop => true,
         };
         if !keep_going {
@@ -79,7 +93,7 @@ fn listen(interrupt: Arc<AtomicBool>) -> Receiver<Request> {
 }
 
 /// Writes one event; false when nobody reads any more.
-fn send(event: &Event) -> bool {
+pub(super) fn send(event: &Event) -> bool {
     let mut line = serde_json::to_string(event).expect("events serialise");
     line.push('\n');
     let mut out = std::io::stdout().lock();
@@ -92,16 +106,35 @@ fn open(setup: &Setup, interrupt: &Arc<AtomicBool>) -> Result<Session, GpuError>
         return Err(GpuError::Request(format!("this worker {versions}")));
     }
     let selector = setup.device.as_deref().map_or(Selector::Best, Selector::parse);
-    let mut sources = Sources::default();
-    for (path, text) in &setup.overlay {
-        sources.replace(path, text.clone());
-    }
+    let sources = sources(&setup.overlay);
     let checks = if setup.checks == "trusted" { Checks::Trusted } else { Checks::Safe };
     let mut session = Session::open(&selector, sources, setup.seed, checks, interrupt.clone())?;
     if let Some(peaks) = &setup.peaks {
         session.use_peaks(peaks);
     }
     Ok(session)
+}
+
+fn sources(overlay: &[(String, String)]) -> Sources {
+    let mut sources = Sources::default();
+    for (path, text) in overlay {
+        sources.replace(path, text.clone());
+    }
+    sources
+}
+
+fn calibrate(session: &mut Session) -> bool {
+    match session.calibrated() {
+        Ok(canary_s) => send(&Event::Calibrated {
+            timer: session.timer(),
+            canary_s,
+            residency_bytes: session.residency_bytes(),
+        }),
+        Err(error) => {
+            send(&failed(&error));
+            false
+        }
+    }
 }
 
 fn failed(error: &GpuError) -> Event {
@@ -182,18 +215,18 @@ fn write(session: &Session, request: &DumpRequest) -> bool {
     }
 }
 
-fn alive(stage: &'static str, expect_s: f64) {
+pub(super) fn alive(stage: &'static str, expect_s: f64) {
     send(&Event::Alive { stage: stage.to_owned(), expect_s });
 }
 
 /// For tests: no driver loses its device on demand.
-fn lose_device(session: &Session, id: &str) {
+pub(super) fn lose_device(session: &Session, id: &str) {
     if std::env::var("FUSEBENCH_TEST_LOSE_DEVICE").is_ok_and(|chosen| chosen == id) {
         session.gpu().abandon();
     }
 }
 
-fn find(id: &str, preset: &str) -> Option<Item> {
+pub(super) fn find(id: &str, preset: &str) -> Option<Item> {
     let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == preset)?;
     items(preset).into_iter().find(|item| item.id() == id)
 }

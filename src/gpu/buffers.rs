@@ -19,7 +19,8 @@ const GUARD_BYTES: usize = 4 * 1024;
 /// What one binding may hold.
 const BINDING_LIMIT: &str = "maxStorageBufferBindingSize";
 
-/// The buffers of one run and their bind groups.
+/// The buffers of one run and their bind groups; a clone names the same buffers.
+#[derive(Clone)]
 pub struct BufferSet {
     outputs: Vec<wgpu::Buffer>,
     shapes: Vec<Buffer>,

@@ -61,6 +61,11 @@ impl Clocks {
 
     /// Times one pass of `batch` runs of all the steps; the queue is idle before and after.
     pub fn time(&self, gpu: &Gpu, steps: &[Step], batch: u32) -> Result<Reading, GpuError> {
+        self.time_runs(gpu, &[(steps, batch)])
+    }
+
+    /// Times one pass of several such runs, one after the other.
+    pub fn time_runs(&self, gpu: &Gpu, runs: &[(&[Step], u32)]) -> Result<Reading, GpuError> {
         let start = Instant::now();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -73,8 +78,10 @@ impl Clocks {
                 }
             }),
         });
-        for _ in 0..batch {
-            steps.iter().for_each(|step| step.record(&mut pass));
+        for (steps, batch) in runs {
+            for _ in 0..*batch {
+                steps.iter().for_each(|step| step.record(&mut pass));
+            }
         }
         drop(pass);
         gpu.queue.submit([encoder.finish()]);

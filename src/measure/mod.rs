@@ -20,5 +20,6 @@ pub use roofline::{
     Bound, PROBE_REPEATS, Part, Peaks, Rates, Score, agreed, growth, launch_overhead, rates, score,
 };
 pub use scaling::{Scaling, scaling};
+pub use series::device_s as possible_s;
 pub use target::{Clocked, Context, Reading, Target};
 pub use timing::{Stopped, StoppedBy, TimerKind, Timing};

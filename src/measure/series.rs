@@ -7,7 +7,7 @@ use super::target::Reading;
 const LEAST_SHARE: f64 = 0.05;
 
 /// The device's time when it is possible: positive, finite and no longer than the wall time.
-pub(super) fn device_s(reading: &Reading) -> Option<f64> {
+pub fn device_s(reading: &Reading) -> Option<f64> {
     let possible = |s: &f64| s.is_finite() && *s > 0.0 && reading.wall_s >= CLOCK_SLACK * s;
     reading.device_s.filter(possible)
 }

@@ -44,6 +44,12 @@ pub enum StoreError {
     Unsound { path: PathBuf, field: String, why: String },
 
     #[error(
+        "{} is not a comparison\n{why}\n\
+         pass a file that `fusebench ab -o FILE` wrote", .path.display()
+    )]
+    NotAComparison { path: PathBuf, why: String },
+
+    #[error(
         "{} has format_version {found}\nthis fusebench reads format_version {FORMAT_VERSION}\n{}",
         .path.display(), next_step(found)
     )]

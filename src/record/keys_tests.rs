@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::comparison_fixture::comparison;
 use super::fixture::gpu_run;
 use super::to_json;
 
@@ -52,6 +53,23 @@ const ALLOWED: &str = "
     rows.accuracy.verified rows.accuracy.against
     rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
 
+/// Every key a comparison may hold beside those of its environment.
+const ALLOWED_IN_COMPARISONS: &str = "
+    format_version kind complete environment base head protocol control confirms rows
+    base.kind base.commit base.kernels_hash head.kind head.commit head.kernels_hash
+    protocol.looks protocol.sample_s protocol.floor protocol.confidence protocol.inject
+    protocol.unlike
+    control.n control.alarms control.rate control.verdicts control.verdict_rate control.valid
+    confirms.started confirms.strength
+    rows.id rows.family rows.checks rows.status rows.verdict rows.reason rows.why rows.ratio
+    rows.ratio.ratio rows.ratio.low rows.ratio.high rows.ratio.p_slower rows.ratio.p_faster
+    rows.ratio.pairs rows.ratio.floor rows.ratio.normalised
+    rows.base_median rows.head_median rows.injected rows.accuracy_changed
+    rows.accuracy_changed.metric rows.accuracy_changed.base rows.accuracy_changed.head
+    rows.control rows.control.ratio rows.control.low rows.control.high rows.control.p_slower
+    rows.control.p_faster rows.control.pairs rows.control.floor rows.control.normalised
+    rows.batch rows.blocks rows.blocks.order rows.blocks.seconds";
+
 fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
     let open =
         path.ends_with(".shape") || path.ends_with(".constants") || path.ends_with(".limits");
@@ -70,9 +88,13 @@ fn collect(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
 
 /// What a file holds beside the allow-list.
 fn foreign(value: &Value) -> Vec<String> {
+    foreign_to(value, ALLOWED)
+}
+
+fn foreign_to(value: &Value, allowed: &str) -> Vec<String> {
     let mut keys = BTreeSet::new();
     collect(value, "", &mut keys);
-    let allowed: BTreeSet<&str> = ALLOWED.split_whitespace().collect();
+    let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
     keys.into_iter().filter(|key| !allowed.contains(key.as_str())).collect()
 }
 
@@ -84,4 +106,16 @@ fn a_result_file_has_no_key_outside_the_allow_list() {
     file["environment"]["host"]["hostname"] = Value::from("planted");
     file["rows"][0]["time"]["path"] = Value::from("planted");
     assert_eq!(foreign(&file), ["environment.host.hostname", "rows.time.path"]);
+}
+
+#[test]
+fn a_comparison_has_no_key_outside_its_allow_list() {
+    let environment = ALLOWED.split_whitespace().filter(|key| key.starts_with("environment"));
+    let environment = environment.collect::<Vec<_>>().join(" ");
+    let allowed = format!("{environment} {ALLOWED_IN_COMPARISONS}");
+    let mut file: Value = serde_json::from_str(&to_json(&comparison())).expect("our own JSON");
+    assert_eq!(foreign_to(&file, &allowed), [""; 0]);
+    file["base"]["path"] = Value::from("planted");
+    file["rows"][0]["user"] = Value::from("planted");
+    assert_eq!(foreign_to(&file, &allowed), ["base.path", "rows.user"]);
 }

@@ -1,5 +1,8 @@
 //! What is written down: the only serialisable types of the crate, and the files that hold them.
 
+mod comparison;
+#[cfg(test)]
+pub(crate) mod comparison_fixture;
 mod dump;
 mod error;
 mod fingerprint;
@@ -15,12 +18,13 @@ mod store;
 mod tuning;
 mod verdict;
 
+pub use comparison::*;
 pub use dump::*;
 pub use error::StoreError;
 pub use fingerprint::{Difference, Unlike, fingerprint, fnv1a, this_build};
 pub use messages::*;
 pub use mutants::*;
-pub use read::{MAX_FILE_BYTES, parse, read, read_bytes};
+pub use read::{MAX_FILE_BYTES, parse, read, read_bytes, read_comparison};
 pub use schema::*;
 pub use store::{PartialFile, check_finite, to_json, write_atomically};
 pub use tuning::*;

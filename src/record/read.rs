@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::comparison::{ComparedRow, Comparison};
 use super::error::StoreError;
 use super::schema::{FORMAT_VERSION, Row, Run, Status, Time};
 
@@ -79,6 +80,32 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Run, StoreError> {
         why,
     })?;
     Ok(run)
+}
+
+/// A finished or a partial comparison; of a partial one the last line of a cell counts.
+///
+/// # Errors
+/// When the file cannot be read, is no comparison, or has another `format_version`.
+pub fn read_comparison(path: &Path) -> Result<Comparison, StoreError> {
+    let bytes = read_bytes(path)?;
+    let end = check_version(path, &bytes)?;
+    let not_one = |why: String| StoreError::NotAComparison { path: path.to_path_buf(), why };
+    let mut found: Comparison = typed(&bytes[..end]).map_err(|fault| not_one(fault.told(0)))?;
+    let mut lines = bytes[end..].split(|byte| *byte == b'\n').enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match typed::<ComparedRow>(line) {
+            Ok(row) => {
+                found.rows.retain(|earlier| earlier.id != row.id);
+                found.rows.push(row);
+            }
+            Err(fault) if fault.is_cut_off() && lines.peek().is_none() => found.complete = false,
+            Err(fault) => return Err(not_one(fault.told(index + 1))),
+        }
+    }
+    Ok(found)
 }
 
 /// Why some JSON is not what it should be: the field, and the parser's words.

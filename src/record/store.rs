@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::comparison::{ComparedRow, Comparison};
 use super::error::StoreError;
 use super::schema::{Row, Run, Time};
 
@@ -69,6 +70,28 @@ impl PartialFile {
         Ok(())
     }
 
+    /// The first line of a comparison: what is known before the first verdict.
+    pub fn comparison(&mut self, comparison: &Comparison) -> Result<(), StoreError> {
+        assert_eq!(self.lines, 0, "the header is the first line");
+        self.line(&Comparison { complete: false, rows: Vec::new(), ..comparison.clone() })
+    }
+
+    /// Appends one compared cell.
+    pub fn compared(&mut self, row: &ComparedRow) -> Result<(), StoreError> {
+        assert!(self.lines > 0, "the header comes before the rows");
+        check_compared(row)?;
+        self.line(row)
+    }
+
+    /// As [`PartialFile::finish`], for a comparison.
+    pub fn finish_comparison(mut self, comparison: &Comparison) -> Result<(), StoreError> {
+        comparison.rows.iter().try_for_each(check_compared)?;
+        let bytes = to_json(comparison).into_bytes();
+        replace(&self.file, &bytes).map_err(|source| self.unfinished(source))?;
+        self.lines = 0;
+        Ok(())
+    }
+
     fn line<T: Serialize>(&mut self, value: &T) -> Result<(), StoreError> {
         let mut text = serde_json::to_vec(value).expect("result types have string keys only");
         text.push(b'\n');
@@ -107,6 +130,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         |source: io::Error| StoreError::Unwritable { path: path.to_path_buf(), source };
     let target = writable_target(path).map_err(unwritable)?;
     replace(&target, bytes).map_err(unwritable)
+}
+
+fn check_compared(row: &ComparedRow) -> Result<(), StoreError> {
+    let field = first_null(row);
+    field.map_or(Ok(()), |field| Err(StoreError::NotFinite { id: row.id.clone(), field }))
 }
 
 /// Names the first field of a row that JSON cannot hold.

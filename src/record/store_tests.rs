@@ -1,8 +1,9 @@
 use std::fs;
 use std::path::Path;
 
+use super::super::comparison_fixture::comparison;
 use super::super::fixture::{emulated_run, gpu_run};
-use super::super::read;
+use super::super::{read, read_comparison};
 use super::*;
 
 fn folder() -> tempfile::TempDir {
@@ -134,4 +135,35 @@ fn replacing_a_file_leaves_the_new_bytes_and_nothing_else() {
     }
     assert_eq!(names_in(folder.path()), ["page.html"]);
     assert!(write_atomically(folder.path(), b"").is_err());
+}
+
+#[test]
+fn a_comparison_streams_and_reads_back_in_both_forms() {
+    let (folder, whole) = (folder(), comparison());
+    let file = folder.path().join("ab.json");
+    let mut partial = PartialFile::create(&file).expect("a writable path");
+    partial.comparison(&whole).expect("a header");
+    whole.rows.iter().for_each(|row| partial.compared(row).expect("a row"));
+    // A cell that is written again replaces itself.
+    partial.compared(&whole.rows[0]).expect("a row");
+    let path = folder.path().join("ab.json.partial.jsonl");
+    let found = read_comparison(&path).expect("a readable file");
+    assert_eq!((found.complete, found.rows.len()), (false, whole.rows.len()));
+    partial.finish_comparison(&whole).expect("a finished file");
+    assert_eq!(read_comparison(&file).expect("a readable file"), whole);
+    assert_eq!(names_in(folder.path()), ["ab.json"]);
+}
+
+#[test]
+fn a_run_is_no_comparison_and_a_comparison_without_a_number_is_not_written() {
+    let folder = folder();
+    let file = folder.path().join("run.json");
+    streamed(&file, &gpu_run()).finish(&gpu_run()).expect("a finished file");
+    let error = read_comparison(&file).unwrap_err().to_string();
+    assert!(error.contains("is not a comparison") && error.contains("fusebench ab"), "{error}");
+    let mut broken = comparison();
+    broken.rows[1].ratio.as_mut().unwrap().low = f64::NAN;
+    let partial = PartialFile::create(&file).expect("a writable path");
+    let error = partial.finish_comparison(&broken).unwrap_err().to_string();
+    assert!(error.contains("ratio.low"), "{error}");
 }

@@ -5,7 +5,7 @@ use crate::record::{Environment, Peak, Run, Status};
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, OpsPerSecond, Seconds, significant};
 
 /// Times of a CPU driver look like any others, so this stands above and beside them.
-pub(super) const EMULATED: &str = "CPU-emulated: not comparable with GPUs";
+pub(in crate::report) const EMULATED: &str = "CPU-emulated: not comparable with GPUs";
 
 const STATUSES: [Status; 5] =
     [Status::Ok, Status::Unsupported, Status::Skipped, Status::Wrong, Status::Error];
@@ -34,7 +34,7 @@ pub(super) fn block(run: &Run) -> Vec<(&'static str, String)> {
 
 /// The lines that say where and from what results come: adapter, driver, version, seed,
 /// fingerprint.
-pub(super) fn origin(environment: &Environment) -> Vec<(&'static str, String)> {
+pub(in crate::report) fn origin(environment: &Environment) -> Vec<(&'static str, String)> {
     let (device, tool) = (&environment.device, &environment.fusebench);
     let dirty = if tool.dirty { "+dirty" } else { "" };
     let driver = clean(&format!("{} {}", device.driver, device.driver_info));
@@ -84,7 +84,7 @@ pub(super) fn totals(run: &Run) -> String {
     }
 }
 
-pub(super) fn count(n: usize, noun: &str) -> String {
+pub(in crate::report) fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 

@@ -87,13 +87,13 @@ fn stage_line(stage: &StageLine, columns: usize) -> String {
     line(&fields)
 }
 
-pub(super) fn line<T: AsRef<str>>(fields: &[T]) -> String {
+pub(in crate::report) fn line<T: AsRef<str>>(fields: &[T]) -> String {
     let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
     format!("| {} |", fields.join(" | "))
 }
 
 /// Text that stays text: one line, no cell ends, no tags, no emphasis.
-pub(super) fn escape(text: &str) -> String {
+pub(in crate::report) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in clean(text).chars() {
         if matches!(c, '\\' | '|' | '<' | '`' | '*' | '[') {

@@ -3,6 +3,7 @@
 mod axes;
 #[cfg(feature = "history")]
 pub mod changes;
+pub mod comparison;
 pub mod csv;
 mod evidence;
 mod grid;

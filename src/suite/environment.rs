@@ -32,6 +32,13 @@ pub fn host() -> record::Host {
     }
 }
 
+/// What the buffers of a comparison may take: a quarter of the memory where it is the host's, and
+/// a size that any GPU has elsewhere.
+pub fn device_memory_bytes(emulated: bool) -> u64 {
+    const ANY_GPU_BYTES: u64 = 2 << 30;
+    if emulated { memory_bytes().unwrap_or(4 << 30) / 4 } else { ANY_GPU_BYTES }
+}
+
 fn operating_system() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{} {}", std::env::consts::OS, release.trim()).trim_end().to_owned()

@@ -86,6 +86,7 @@ pub fn tune(args: &TuneArgs, global: &Global) -> Result<Exit, Failure> {
         protocol: PROTOCOL,
         device: args.device.clone(),
         overlay: Vec::new(),
+        head: Vec::new(),
         seed: args.seed,
         checks: "safe".to_owned(),
         peaks: None,

@@ -1,0 +1,12 @@
+//! A comparison for people: worst first, every doubt with what to do about it.
+
+mod markdown;
+mod terminal;
+mod words;
+
+pub use markdown::markdown;
+pub use terminal::table;
+pub use words::Command;
+
+#[cfg(test)]
+mod tests;
