@@ -206,10 +206,12 @@ fn a_full_disk_adds_nothing_and_says_so() {
     for day in 1..30 {
         arguments.push(place.write(&format!("{day}.json"), &place.run(day, |_| ())));
     }
-    // No file may grow beyond 64 KiB, and the signal that tells of it is ignored.
-    let script = "trap '' XFSZ; ulimit -f 128; exec \"$0\" history add \"$@\"";
+    // The store may hardly grow, and the signal that tells of it is ignored. Blocks of 512 bytes.
+    let size = fs::metadata(place.path("store/history.sqlite")).expect("the store").len();
+    let blocks = size / 512 + 8;
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" history add \"$@\"");
     let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_fusebench")])
+        .args(["-c", &script, env!("CARGO_BIN_EXE_fusebench")])
         .args(&arguments)
         .env("FUSEBENCH_STORE", place.path("store/history.sqlite"))
         .output()
@@ -232,7 +234,7 @@ fn comparing_tells_slower_wrong_and_changed_accuracy_by_exit_code() {
         "odd.json",
         &place.run(1, |run| {
             let accuracy = run.rows[0].accuracy.as_mut().expect("judged");
-            accuracy.nmse *= 1.5;
+            accuracy.nmse += 1e-9;
         }),
     );
     let wrong = place.write(
@@ -291,7 +293,7 @@ fn unlike_fingerprints_are_refused_with_the_fields_and_shown_when_allowed() {
     let text = place.prints(&["compare", &base, &other], 2);
     assert!(text.contains("unlike devices") && text.contains("Voodoo 2"), "{text}");
     let text = place.prints(&["compare", &base, &other, "--allow-unlike"], 0);
-    assert!(text.contains("without a verdict") && !text.contains("SAME"), "{text}");
+    assert!(text.contains("cells: 6 without a verdict"), "{text}");
     let lone = place.write(
         "lone.json",
         &place.run(2, |run| {

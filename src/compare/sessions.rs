@@ -2,6 +2,7 @@
 //! device (clocks, heat, neighbours, addresses) does not show in the samples of either, however
 //! many there are, so it is taken from earlier runs, or assumed.
 
+use super::change_points::round_clear_levels;
 use super::verdict::{Reason, Verdict};
 use crate::measure::stats::{log_median_errors, quantile_sorted, sorted};
 
@@ -36,15 +37,16 @@ pub struct SessionNoise {
 }
 
 impl SessionNoise {
-    /// Learns from the medians of earlier runs of the cell on the same fingerprint, if enough.
+    /// Learns from the medians of earlier runs of the cell on the same fingerprint, if enough; in
+    /// the order of the runs, from either end.
     pub fn of(medians: &[f64]) -> SessionNoise {
         let runs = medians.len();
         if runs < MIN_RUNS {
             return SessionNoise { sd: ASSUMED_SD, floor: SINGLE_RUN_FLOOR, runs: 0 };
         }
         let logs: Vec<f64> = medians.iter().map(|median| median.ln()).collect();
-        let mean = logs.iter().sum::<f64>() / runs as f64;
-        let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
+        // A step in the history is a change, not noise: it must not hide itself or the next one.
+        let squares: f64 = round_clear_levels(&logs).iter().map(|log| log * log).sum();
         let sd = (squares / chi_squared_5_percent(runs - 1)).sqrt();
         SessionNoise { sd, floor: (FLOOR_SDS * sd).exp_m1().max(LEAST_FLOOR), runs }
     }
@@ -151,6 +153,10 @@ mod tests {
         let (quiet, loud) = (known(0.02, 64, 1), known(0.04, 64, 1));
         assert!((loud.sd / quiet.sd - 2.0).abs() < 1e-9 && loud.floor > quiet.floor);
         assert!((quiet.sd - 0.02).abs() < 0.01, "{quiet:?}");
+        // A change in between is no noise.
+        let mut medians: Vec<f64> = (0..64).map(|i| (0.02 * normal(1, i)).exp()).collect();
+        medians[32..].iter_mut().for_each(|median| *median *= 1.2);
+        assert!(SessionNoise::of(&medians).sd < 1.1 * quiet.sd);
     }
 
     #[test]
@@ -160,7 +166,7 @@ mod tests {
             (1.3, Verdict::Slower),
             (1.0 / 1.3, Verdict::Faster),
             (1.0, Verdict::Same),
-            (1.08, Verdict::Unclear),
+            (1.05, Verdict::Unclear),
         ] {
             let (base, head) = (samples(1e-3, 3), samples(1e-3 * factor, 4));
             let there = ratio(&base, &head, noise, 1);

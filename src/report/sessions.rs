@@ -33,7 +33,7 @@ const COLUMNS: [Column; 7] = [
     Column::right("change"),
     Column::right("95 % interval"),
     Column::right("floor"),
-    Column::right("base").expendable(1),
+    Column::right("base").expendable(2),
     Column::right("new").expendable(1),
     Column::left("cell"),
 ];
