@@ -7,6 +7,8 @@
 mod readme;
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use fusebench::kernel::{Dtype, Preset};
@@ -176,7 +178,7 @@ fn accuracy_md_tells_the_margin_and_the_nearest_mutant_of_every_kernel() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("ACCURACY.md")).expect("ACCURACY.md");
     assert_eq!(check_margins(&text), Ok(()), "run `scripts/accuracy` and commit");
-    let readme = fs::read_to_string(readme()).expect("README.md");
+    let readme = readme::text();
     assert!(readme.contains("(ACCURACY.md)"));
     let line = text.lines().find(|line| line.starts_with("| `")).expect("a kernel");
     assert!(check_margins(&text.replace(line, "")).is_err(), "a kernel is missing");

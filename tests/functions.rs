@@ -14,7 +14,7 @@ use fusebench::gpu::{Checks, Step};
 use fusebench::inputs::{Inputs, Params, Tensor};
 use fusebench::kernel::{Buffer, Dtype, Elem, Launch, Variant};
 use fusebench::kernels::ALL;
-use fusebench::shader;
+use fusebench::shader::{self, Dialect};
 use fusebench::suite::{Session, Sources};
 
 /// One function as kernels compute it.
@@ -118,7 +118,7 @@ fn evaluate(session: &Session, function: &Function, arguments: Vec<f32>) -> Vec<
     let output = Buffer::new("y", Elem::F32, 1, len);
     let launch = Launch::single(output.clone(), [len.div_ceil(64) as u32, 1, 1]);
     let (gpu, variant) = (session.gpu(), Variant::new("thread", &[]));
-    let source = shader::source(&wgsl, variant.storage(Dtype::F32));
+    let source = shader::source(&wgsl, &Dialect::of(&variant, Dtype::F32));
     let program = gpu.compile(&source, &launch, &variant, 1, Checks::Safe).expect("it compiles");
     let set = gpu.allocate(&program, &inputs, &launch, &[]).expect("small buffers");
     let steps = [Step { program, set }];
