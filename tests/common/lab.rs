@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use fusebench::accuracy::Tracked;
 use fusebench::gpu::{Checks, Program, Step};
-use fusebench::inputs::{Distribution, Generator, Scalar};
-use fusebench::kernel::{Answer, Dtype, Elem, Entry, Problem, Shape, Variant};
+use fusebench::inputs::{Distribution, Scalar};
+use fusebench::kernel::{Answer, Dtype, Elem, Preset, Problem, Shape};
 use fusebench::kernels::ALL;
 use fusebench::reference::Rows;
-use fusebench::shader::{self, Dialect};
-use fusebench::suite::Session;
+use fusebench::shader;
+use fusebench::suite::{Cell, Session};
 use ndarray::{ArrayD, IxDyn};
 
 use super::SEED;
@@ -114,36 +114,32 @@ impl Lab {
     pub fn run(&self, ask: &Ask) -> Vec<Run> {
         let entry = ALL.iter().find(|entry| entry.path() == ask.kernel);
         let entry = entry.unwrap_or_else(|| panic!("no kernel {}", ask.kernel));
-        let variants = entry.kernel.spec().variants.iter();
-        let runs: Vec<Run> = variants
-            .filter(|variant| (variant.refuses)(&ask.shape).is_none())
-            .filter(|variant| variant.storage(ask.dtype) == ask.storage)
-            .filter(|variant| {
-                let wanted = Dialect::of(variant, ask.dtype).features(variant.needs);
-                wanted.iter().all(|feature| self.session.gpu().report.has(feature))
-            })
-            .map(|variant| self.run_variant(entry, variant, ask))
+        let cells = entry.kernel.spec().variants.iter().map(|variant| {
+            let (shape, preset) = (ask.shape.clone(), Preset::Smoke);
+            Cell { entry, variant, dtype: ask.dtype, shape, preset }
+        });
+        let runs: Vec<Run> = cells
+            .filter(|cell| cell.storage() == ask.storage && self.session.supports(cell))
+            .map(|cell| self.run_cell(&cell, ask))
             .collect();
         assert!(!runs.is_empty(), "no strategy of {} takes {}", ask.kernel, ask.shape);
         runs
     }
 
-    fn run_variant(&self, entry: &'static Entry, variant: &'static Variant, ask: &Ask) -> Run {
+    fn run_cell(&self, cell: &Cell, ask: &Ask) -> Run {
+        let Cell { entry, variant, dtype, shape, .. } = cell;
         let gpu = self.session.gpu();
-        let (kernel, shape, dtype) = (entry.kernel, &ask.shape, ask.dtype);
-        let generator = Generator::new(dtype, variant, Distribution::Normal, SEED);
-        let mut inputs = kernel.inputs(shape, &generator);
+        let mut inputs = cell.inputs(Distribution::Normal, SEED);
         for (name, values) in &ask.tensors {
             inputs.replace(name, values);
         }
         for &(name, value) in &ask.params {
             inputs.params.set(name, value);
         }
-        let launch = kernel.launch(shape, dtype, variant);
-        let key = format!("{}/{}/{}/{shape}", ask.kernel, variant.name, dtype.name());
+        let (launch, key) = (cell.launch(), cell.id());
         let known = self.programs.borrow().get(&key).cloned();
         let program = known.unwrap_or_else(|| {
-            let source = shader::source(entry.wgsl, &Dialect::of(variant, dtype));
+            let source = shader::source(entry.wgsl, &cell.dialect());
             let tensors = inputs.tensors.len();
             let program = gpu.compile(&source, &launch, variant, tensors, Checks::Safe);
             program.unwrap_or_else(|error| panic!("{key}: {error}"))
@@ -157,8 +153,8 @@ impl Lab {
         let pairs = read.iter().zip(&launch.outputs);
         let device: Vec<Answer> =
             pairs.map(|(output, buffer)| Answer { buffer, bytes: &output.bytes }).collect();
-        let problem = Problem { shape, dtype, variant, inputs: &inputs, device: &device };
-        let reference = kernel.tracked(&problem, &Rows::All);
+        let problem = Problem { shape, dtype: *dtype, variant, inputs: &inputs, device: &device };
+        let reference = entry.kernel.tracked(&problem, &Rows::All);
         let join = |(answer, reference): (&Answer, &ndarray::Array2<Tracked>)| {
             let pairs = answer.values().into_iter().zip(reference.iter().copied());
             pairs.map(|(device, reference)| Element { device, reference }).collect()
