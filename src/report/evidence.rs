@@ -6,6 +6,9 @@ use crate::accuracy::RMS_LIMIT;
 use crate::record::{CleanRecord, MutantRecord, MutantRun, Outcome};
 use crate::units::{NONE, ratio};
 
+/// Stands for the mutants of a kernel that this device cannot run.
+const UNTRIED: &str = "untried";
+
 /// What the columns of [`table`] are.
 pub(super) const KEY: &str = "RMS: the RMS error over the predicted one, at most 3 (G2). \
     Bound: the largest error over its worst-case bound, at most 1 (G1). Both are the worst \
@@ -35,6 +38,9 @@ fn kernel_line(kernel: &CleanRecord, run: &MutantRun) -> String {
     let name = format!("`{}`", kernel.kernel);
     if kernel.failure.is_some() {
         return line(&[&name, "FAILS", "FAILS", "", "", "", ""]);
+    }
+    if kernel.passed == 0 {
+        return line(&[&name, NONE, NONE, UNTRIED, NONE, NONE, NONE]);
     }
     let (rms, bound) = margins(kernel);
     // An equivalent one changes nothing that could be caught.

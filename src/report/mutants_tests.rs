@@ -112,6 +112,9 @@ fn each_kernel_has_its_margin_and_its_nearest_mutant() {
         line,
         "| `layer_norm` | exact | exact | 1/1 | last element dropped | G0 | 7 elements |"
     );
+    exact.kernels[0].passed = 0;
+    let line = &evidence::table(&exact)[2];
+    assert_eq!(line, "| `layer_norm` | – | – | untried | – | – | – |", "no cell runs here");
     exact.kernels[0].failure = Some("G1".to_string());
     assert!(evidence::table(&exact)[2].contains("FAILS"), "no margin without a verified kernel");
 }
