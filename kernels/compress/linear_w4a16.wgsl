@@ -14,6 +14,7 @@ struct Params { m: u32, n: u32, k: u32, group: u32 }
 
 override WG: u32 = 8u;
 override GELU: u32 = 0u;
+override ALIGNED: bool = false; // k % 8 = 0
 
 // 7.1.26 of Abramowitz and Stegun.
 fn erf(v: f32) -> f32 {
@@ -58,6 +59,7 @@ fn last_col(col: u32) -> u32 {
 
 // Four elements of a row, zero beyond it; a row may start anywhere in a vector.
 fn load(any_row: u32, quad: u32) -> vec4<f32> {
+    if (ALIGNED) { return vec4<f32>(x4[last_row(any_row) * (params.k / 4u) + quad]); }
     if (4u * quad >= params.k) { return vec4<f32>(); }
     let at = last_row(any_row) * params.k + 4u * quad;
     let v = vec4<f32>(x4[at / 4u]);
@@ -169,4 +171,76 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         workgroupBarrier();
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
+
+// Sixteen rows by four columns for each of the eight invocations of a subgroup: invocation i loads
+// the rows i and i + 8, and the others get them by broadcast, as in `linear`.
+var<private> upper: array<vec4<f32>, 8>;
+var<private> lower: array<vec4<f32>, 8>;
+var<private> upper_part: array<vec4<f32>, 8>;
+var<private> lower_part: array<vec4<f32>, 8>;
+
+fn add_rows(part: ptr<private, array<vec4<f32>, 8>>, row: vec4<f32>, t: mat4x4<f32>) {
+    (*part)[0] = multiply_add((*part)[0], subgroupBroadcast(row, 0u), t);
+    (*part)[1] = multiply_add((*part)[1], subgroupBroadcast(row, 1u), t);
+    (*part)[2] = multiply_add((*part)[2], subgroupBroadcast(row, 2u), t);
+    (*part)[3] = multiply_add((*part)[3], subgroupBroadcast(row, 3u), t);
+    (*part)[4] = multiply_add((*part)[4], subgroupBroadcast(row, 4u), t);
+    (*part)[5] = multiply_add((*part)[5], subgroupBroadcast(row, 5u), t);
+    (*part)[6] = multiply_add((*part)[6], subgroupBroadcast(row, 6u), t);
+    (*part)[7] = multiply_add((*part)[7], subgroupBroadcast(row, 7u), t);
+}
+
+fn add_part(
+    acc: ptr<private, array<vec4<f32>, 8>>, part: ptr<private, array<vec4<f32>, 8>>,
+    scales: vec4<f32>,
+) {
+    (*acc)[0] += (*part)[0] * scales;
+    (*acc)[1] += (*part)[1] * scales;
+    (*acc)[2] += (*part)[2] * scales;
+    (*acc)[3] += (*part)[3] * scales;
+    (*acc)[4] += (*part)[4] * scales;
+    (*acc)[5] += (*part)[5] * scales;
+    (*acc)[6] += (*part)[6] * scales;
+    (*acc)[7] += (*part)[7] * scales;
+    *part = array<vec4<f32>, 8>();
+}
+
+fn write_rows(row: u32, col: u32, acc: ptr<private, array<vec4<f32>, 8>>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(row + 0u, col + 8u * c, (*acc)[0][c]);
+        write(row + 1u, col + 8u * c, (*acc)[1][c]);
+        write(row + 2u, col + 8u * c, (*acc)[2][c]);
+        write(row + 3u, col + 8u * c, (*acc)[3][c]);
+        write(row + 4u, col + 8u * c, (*acc)[4][c]);
+        write(row + 5u, col + 8u * c, (*acc)[5][c]);
+        write(row + 6u, col + 8u * c, (*acc)[6][c]);
+        write(row + 7u, col + 8u * c, (*acc)[7][c]);
+    }
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    let words = (params.k + 7u) / 8u;
+    let each = params.group / 8u;
+    for (var group = 0u; group * each < words; group++) {
+        for (var i = group * each; i < min(group * each + each, words); i++) {
+            let codes = vec4<u32>(word_at(col, i), word_at(col + 8u, i),
+                word_at(col + 16u, i), word_at(col + 24u, i));
+            let low = transpose(columns(codes));
+            add_rows(&upper_part, load(row + lane, 2u * i), low);
+            add_rows(&lower_part, load(row + 8u + lane, 2u * i), low);
+            let high = transpose(columns(codes >> vec4<u32>(16u)));
+            add_rows(&upper_part, load(row + lane, 2u * i + 1u), high);
+            add_rows(&lower_part, load(row + 8u + lane, 2u * i + 1u), high);
+        }
+        let scales = vec4<f32>(scale_at(col, group), scale_at(col + 8u, group),
+            scale_at(col + 16u, group), scale_at(col + 24u, group));
+        add_part(&upper, &upper_part, scales);
+        add_part(&lower, &lower_part, scales);
+    }
+    write_rows(row, col, &upper);
+    write_rows(row + 8u, col, &lower);
 }

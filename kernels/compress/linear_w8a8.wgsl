@@ -165,3 +165,82 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     write4(row + 32u, col, 16u, acc2);
     write4(row + 48u, col, 16u, acc3);
 }
+
+// Sixteen rows by four columns for each of the eight invocations of a subgroup: invocation i loads
+// the rows i and i + 8, and the others get them by broadcast, as in `linear`.
+var<private> upper: array<vec4<i32>, 8>;
+var<private> lower: array<vec4<i32>, 8>;
+
+// Code by code of a word of each of four columns.
+struct Codes { x: vec4<i32>, y: vec4<i32>, z: vec4<i32>, w: vec4<i32> }
+
+fn codes_of(cols: vec4<u32>) -> Codes {
+    let a = unpack4xI8(cols.x);
+    let b = unpack4xI8(cols.y);
+    let c = unpack4xI8(cols.z);
+    let d = unpack4xI8(cols.w);
+    return Codes(vec4<i32>(a.x, b.x, c.x, d.x), vec4<i32>(a.y, b.y, c.y, d.y),
+        vec4<i32>(a.z, b.z, c.z, d.z), vec4<i32>(a.w, b.w, c.w, d.w));
+}
+
+fn multiply_add(acc: vec4<i32>, v: vec4<i32>, t: Codes) -> vec4<i32> {
+    return acc + v.x * t.x + v.y * t.y + v.z * t.z + v.w * t.w;
+}
+
+// Codes are unpacked once for sixteen rows: without an instruction for packed products that is
+// what takes time.
+fn add_rows(acc: ptr<private, array<vec4<i32>, 8>>, row: u32, t: Codes) {
+    let own = unpack4xI8(row);
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(own, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(own, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(own, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(own, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(own, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(own, 7u), t);
+}
+
+fn add_words(above: u32, below: u32, cols: vec4<u32>) {
+    let t = codes_of(cols);
+    add_rows(&upper, above, t);
+    add_rows(&lower, below, t);
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    let quads = params.words / 4u;
+    let above_at = a_at(row + lane) / 4u;
+    let below_at = a_at(row + 8u + lane) / 4u;
+    let first = vec4<u32>(w_at(col), w_at(col + 8u), w_at(col + 16u), w_at(col + 24u)) / 4u;
+    for (var i = 0u; i < quads; i++) {
+        let above = qa4[above_at + i];
+        let below = qa4[below_at + i];
+        let a = qw4[first.x + i];
+        let b = qw4[first.y + i];
+        let c = qw4[first.z + i];
+        let d = qw4[first.w + i];
+        add_words(above.x, below.x, vec4<u32>(a.x, b.x, c.x, d.x));
+        add_words(above.y, below.y, vec4<u32>(a.y, b.y, c.y, d.y));
+        add_words(above.z, below.z, vec4<u32>(a.z, b.z, c.z, d.z));
+        add_words(above.w, below.w, vec4<u32>(a.w, b.w, c.w, d.w));
+    }
+    write4(row + 0u, col, 8u, upper[0]);
+    write4(row + 1u, col, 8u, upper[1]);
+    write4(row + 2u, col, 8u, upper[2]);
+    write4(row + 3u, col, 8u, upper[3]);
+    write4(row + 4u, col, 8u, upper[4]);
+    write4(row + 5u, col, 8u, upper[5]);
+    write4(row + 6u, col, 8u, upper[6]);
+    write4(row + 7u, col, 8u, upper[7]);
+    write4(row + 8u, col, 8u, lower[0]);
+    write4(row + 9u, col, 8u, lower[1]);
+    write4(row + 10u, col, 8u, lower[2]);
+    write4(row + 11u, col, 8u, lower[3]);
+    write4(row + 12u, col, 8u, lower[4]);
+    write4(row + 13u, col, 8u, lower[5]);
+    write4(row + 14u, col, 8u, lower[6]);
+    write4(row + 15u, col, 8u, lower[7]);
+}

@@ -11,7 +11,7 @@ use super::quantize_int4::group;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Uncompressed,
+    Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec, Suits, Uncompressed,
     Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
@@ -23,10 +23,21 @@ struct LinearW4A16;
 /// No barrier. Eight invocations fill one vector unit of a CPU adapter.
 const REGISTER: Variant = Variant::new("register", &[("WG", 8.0)]);
 const TILED: Variant = Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) };
-const VARIANTS: &[Variant] =
-    &[REGISTER, half("register_f16", REGISTER), TILED, half("tiled_f16", TILED)];
+/// Rows loaded once a subgroup.
+const BROADCAST: Variant =
+    Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("broadcast", &[]) };
+const VARIANTS: &[Variant] = &[
+    REGISTER,
+    half("register_f16", REGISTER),
+    TILED,
+    half("tiled_f16", TILED),
+    BROADCAST,
+    half("broadcast_f16", BROADCAST),
+];
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
+    Mutant::new("a part not cleared after its group", "*part = array<vec4<f32>, 8>();", ""),
     Mutant::new("codes without a sign", ">> vec4<u32>(28u)", ">> vec4<u32>(27u)"),
     Mutant::new("last group dropped", "group * each < words", "group * each + each < words"),
     Mutant::new(
@@ -98,7 +109,8 @@ impl Kernel for LinearW4A16 {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        products::launch_activated(shape, dtype, variant)
+        let aligned = f64::from(u8::from(shape["k"].is_multiple_of(8)));
+        products::launch_activated(shape, dtype, variant).with_constant("ALIGNED", aligned)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {

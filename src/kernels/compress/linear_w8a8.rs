@@ -8,7 +8,7 @@ use super::products::{self, large, of, weight_scale};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Uncompressed,
+    Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec, Suits, Uncompressed,
     Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
@@ -28,10 +28,33 @@ fn refuses(shape: &Shape) -> Option<String> {
 /// No barrier. Eight invocations fill one vector unit of a CPU adapter.
 const REGISTER: Variant = Variant { refuses, ..Variant::new("register", &[("WG", 8.0)]) };
 const TILED: Variant = Variant { refuses, suits: Suits::Gpu, ..Variant::new("tiled", &[]) };
-const VARIANTS: &[Variant] =
-    &[REGISTER, half("register_f16", REGISTER), TILED, half("tiled_f16", TILED)];
+/// Rows loaded once a subgroup.
+const BROADCAST: Variant = Variant {
+    needs: &[Need::Subgroup, Need::SubgroupOf8],
+    refuses: |shape| {
+        let words = shape["k"].div_ceil(4);
+        let ragged = !words.is_multiple_of(4);
+        let reason = || format!("rows are {words} words of codes, not a multiple of 4");
+        refuses(shape).or_else(|| ragged.then(reason))
+    },
+    ..Variant::new("broadcast", &[])
+};
+const VARIANTS: &[Variant] = &[
+    REGISTER,
+    half("register_f16", REGISTER),
+    TILED,
+    half("tiled_f16", TILED),
+    BROADCAST,
+    half("broadcast_f16", BROADCAST),
+];
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("a row of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new(
+        "two columns exchanged",
+        "vec4<u32>(a.z, b.z, c.z, d.z)",
+        "vec4<u32>(b.z, a.z, c.z, d.z)",
+    ),
     Mutant::new(
         "sums in f32",
         "acc0 += dots(a0.x, x) + dots(a0.y, y) + dots(a0.z, z) + dots(a0.w, w);",
