@@ -30,9 +30,12 @@ pub enum Distribution {
     Needle,
     /// The kernel's own limits, such as norms of exactly the clipping bound.
     Edges,
+    /// Tensors from files; those that none gives are standard normal.
+    User,
 }
 
 impl Distribution {
+    /// Those that can be drawn.
     pub const ALL: [Distribution; 13] = [
         Distribution::Normal,
         Distribution::Integers,
@@ -90,6 +93,7 @@ impl Distribution {
             Distribution::Subnormal => "subnormal",
             Distribution::Needle => "needle",
             Distribution::Edges => "edges",
+            Distribution::User => "user",
         }
     }
 }

@@ -4,13 +4,14 @@ use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, IxDyn};
 use rayon::prelude::*;
 
 pub use crate::distribution::Distribution;
+use crate::given::Given;
 use crate::kernel::{Dtype, Elem, Variant};
 pub use crate::params::{Params, Scalar};
 use crate::rng;
 
 /// Draws tensors of one precision from one distribution under one seed.
 #[derive(Clone, Copy, Debug)]
-pub struct Generator {
+pub struct Generator<'a> {
     pub dtype: Dtype,
     /// How floating-point tensors are stored.
     pub storage: Elem,
@@ -18,6 +19,8 @@ pub struct Generator {
     pub seed: u32,
     /// Columns of the weights that are not as large as the others.
     pub columns: Option<ColumnScale>,
+    /// Tensors that are not drawn.
+    pub given: Option<&'a Given>,
 }
 
 /// Columns `first..end` of every matrix of weights, times a factor.
@@ -37,10 +40,15 @@ impl ColumnScale {
     }
 }
 
-impl Generator {
+impl<'a> Generator<'a> {
     pub fn new(dtype: Dtype, variant: &Variant, distribution: Distribution, seed: u32) -> Self {
         let storage = variant.storage(dtype);
-        Generator { dtype, storage, distribution, seed, columns: None }
+        Generator { dtype, storage, distribution, seed, columns: None, given: None }
+    }
+
+    /// The same with the tensors of a user instead of generated ones.
+    pub fn given(self, given: Option<&'a Given>) -> Self {
+        Generator { given, ..self }
     }
 
     /// The same with floating-point tensors stored otherwise: scales that stay f32, say.
@@ -63,7 +71,10 @@ impl Generator {
             let normal = || rng::normal(self.seed, stream, index);
             let sign = || if rng::word(self.seed, stream, index) & 1 == 0 { 1.0 } else { -1.0 };
             match self.distribution {
-                Distribution::Normal | Distribution::Needle | Distribution::Edges => normal(),
+                Distribution::Normal
+                | Distribution::Needle
+                | Distribution::Edges
+                | Distribution::User => normal(),
                 Distribution::Integers => self.integer(stream, index) as f32,
                 Distribution::Offset => 1000.0 + normal(),
                 Distribution::Small => 1e-3 * normal(),
@@ -110,12 +121,24 @@ impl Generator {
         self.tensor(name, dims, |_, index| value(index as usize))
     }
 
+    /// A tensor of the user in the storage type, where there is one of that name.
+    ///
+    /// # Panics
+    /// When it holds another number of values: the kernel's operands are not what it draws.
+    pub fn user(&self, name: &'static str, dims: &[usize]) -> Option<Tensor> {
+        let values = self.given?.find(name)?.converted(self.storage).values;
+        Some(Tensor { name, elem: self.storage, values: Values::Float(shaped(dims, values)) })
+    }
+
     fn tensor(
         &self,
         name: &'static str,
         dims: &[usize],
         draw: impl Fn(u32, u32) -> f32 + Sync,
     ) -> Tensor {
+        if let Some(tensor) = self.user(name, dims) {
+            return tensor;
+        }
         let stream = name.bytes().fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
         let draw = |index: u32| self.storage.round(draw(stream, index));
         let len = dims.iter().product::<usize>() as u32;
@@ -296,9 +319,9 @@ impl Tensor {
 mod tests {
     use super::*;
 
-    fn generator(dtype: Dtype, distribution: Distribution) -> Generator {
+    fn generator(dtype: Dtype, distribution: Distribution) -> Generator<'static> {
         let storage = dtype.storage();
-        Generator { dtype, storage, distribution, seed: 1, columns: None }
+        Generator { dtype, storage, distribution, seed: 1, columns: None, given: None }
     }
 
     #[test]

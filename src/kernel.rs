@@ -9,6 +9,7 @@ use crate::accuracy::Tracked;
 pub use crate::elem::Elem;
 use crate::inputs::{Distribution, Generator, Inputs};
 pub use crate::launch::{Buffer, Dispatch, Launch, Slice, Window, cut, refuses_uncut, spill};
+pub use crate::operands::{Operand, Operands};
 use crate::reference::Rows;
 pub use crate::shape::{Preset, Shape};
 
@@ -48,8 +49,11 @@ pub trait Kernel: Sync {
 pub struct Uncompressed {
     /// Rows of the first output, from the tensors before compression.
     pub output: Array2<f64>,
-    /// Signal over error in dB that the scales of the compressed tensors promise.
-    pub predicted_sqnr_db: f64,
+    /// What the outputs of the device stand for, where the first one is not it by itself.
+    pub restored: Option<Array2<f64>>,
+    /// Signal over error in dB that the scales of the compressed tensors promise; `None` where they
+    /// promise nothing.
+    pub predicted_sqnr_db: Option<f64>,
 }
 
 /// One kernel with the names and the WGSL text that its path gives it.
@@ -79,6 +83,8 @@ pub struct Spec {
     pub variants: &'static [Variant],
     /// Input distributions that expose faults of this kernel; the first is the timed data.
     pub inputs: &'static [Distribution],
+    /// Inputs that may come from files.
+    pub operands: Operands,
     /// Small faults that verification must catch, each in the text of the shader.
     pub mutants: &'static [Mutant],
 }

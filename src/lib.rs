@@ -6,6 +6,7 @@ pub mod cli;
 pub mod compare;
 pub mod distribution;
 pub mod elem;
+pub mod given;
 pub mod gpu;
 #[cfg(feature = "history")]
 pub mod history;
@@ -14,7 +15,10 @@ pub mod kernel;
 pub mod kernels;
 pub mod launch;
 pub mod measure;
+#[cfg(feature = "cli")]
+pub mod nearest;
 pub mod npy;
+pub mod operands;
 pub mod params;
 pub mod pipeline;
 pub mod pipelines;
@@ -25,4 +29,6 @@ pub mod rng;
 pub mod shader;
 pub mod shape;
 pub mod suite;
+#[cfg(feature = "cli")]
+pub mod tensors;
 pub mod units;

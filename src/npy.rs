@@ -49,6 +49,19 @@ impl Kind {
         }
     }
 
+    /// The name of the type elsewhere in the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::F16 => "f16",
+            Kind::F32 => "f32",
+            Kind::F64 => "f64",
+            Kind::U32 => "u32",
+            Kind::I32 => "i32",
+            Kind::I8 => "i8",
+            Kind::U8 => "u8",
+        }
+    }
+
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {

@@ -51,6 +51,12 @@ impl Shape {
         self
     }
 
+    /// The same option with other axes, which are of no model.
+    pub fn with_axes(&self, axes: Vec<(&'static str, usize)>) -> Self {
+        let source = if axes == self.axes { self.source } else { "" };
+        Shape { axes, tag: self.tag, source }
+    }
+
     pub fn axes(&self) -> &[(&'static str, usize)] {
         &self.axes
     }

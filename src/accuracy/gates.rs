@@ -210,7 +210,8 @@ pub fn measure(pairs: impl Iterator<Item = (f64, Tracked)>, origin: &[usize]) ->
         if ratio > worst {
             (worst, worst_index) = (ratio, index);
         }
-        if !device.is_finite() {
+        // A reference is only finite on finite inputs.
+        if !device.is_finite() || !reference.value.is_finite() {
             continue;
         }
         n += 1;
@@ -364,6 +365,18 @@ mod tests {
             assert_eq!(fault.rule, Rule::Written, "{fault:?}");
             assert!(judgement.metrics.rmse.is_finite());
         }
+    }
+
+    #[test]
+    fn figures_stay_finite_where_the_reference_is_not() {
+        let mut reference = dot(10);
+        let device = values(&reference);
+        reference[3].value = f64::NAN;
+        reference[4].value = f64::INFINITY;
+        let metrics = whole(&device, &reference).metrics;
+        let figures = [metrics.max_abs, metrics.rmse, metrics.nmse, metrics.cosine];
+        assert!(figures.iter().all(|figure| figure.is_finite()), "{metrics:?}");
+        assert!(metrics.max_abs < 1.0, "{metrics:?}");
     }
 
     #[test]

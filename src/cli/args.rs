@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
+use super::input::InputArgs;
 use super::{ab, compare, devices, dump, list, run, selftest, tune, worker};
 use crate::inputs::Distribution;
 use crate::kernel::Preset;
@@ -179,6 +180,8 @@ pub struct RunArgs {
     pub selection: Selection,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// A taste in 15 seconds: short samples, and without a FILTER one cell of each kernel.
     #[arg(long, env = "FUSEBENCH_QUICK")]
     pub quick: bool,
@@ -205,12 +208,14 @@ pub struct CheckArgs {
     pub selection: Selection,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// Verify every output row of large shapes too, and shapes beyond the budget of a CPU driver.
     #[arg(long, env = "FUSEBENCH_FULL")]
     pub full: bool,
     /// Put small faults into the shaders of the selected kernels, at --preset smoke if none is
     /// named, and show which gate catches each; exits 1 when one goes unnoticed.
-    #[arg(long, env = "FUSEBENCH_MUTANTS")]
+    #[arg(long, env = "FUSEBENCH_MUTANTS", conflicts_with = "inputs_from")]
     pub mutants: bool,
 }
 
@@ -223,6 +228,8 @@ pub struct CheckArgs {
 pub struct DumpArgs {
     #[command(flatten)]
     pub selection: Selection,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// Folder to write to; made where there is none, refused where it holds anything.
     #[arg(long, short, value_name = "DIR", env = "FUSEBENCH_OUTPUT")]
     pub output: PathBuf,
@@ -232,6 +239,7 @@ pub struct DumpArgs {
         value_name = "DISTRIBUTION",
         default_value = "normal",
         env = "FUSEBENCH_INPUTS",
+        conflicts_with = "inputs_from",
         value_parser = PossibleValuesParser::new(Distribution::ALL.map(Distribution::name))
     )]
     pub inputs: String,

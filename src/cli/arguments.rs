@@ -2,6 +2,7 @@
 //! every path replaced.
 
 use super::args::{CheckArgs, DumpArgs, Format, RunArgs, Selection, Target};
+use super::input::InputArgs;
 
 /// Stands for any path.
 const PATH: &str = "PATH";
@@ -9,6 +10,7 @@ const PATH: &str = "PATH";
 pub fn of_run(args: &RunArgs) -> Vec<String> {
     let mut list = vec!["run".to_owned()];
     common(&mut list, &args.selection, &args.target);
+    inputs(&mut list, &args.input);
     flag(&mut list, "--quick", args.quick);
     option(&mut list, "--max-time", args.max_time.map(|seconds| seconds.to_string()));
     flag(&mut list, "--untuned", args.untuned);
@@ -19,6 +21,7 @@ pub fn of_run(args: &RunArgs) -> Vec<String> {
 pub fn of_check(args: &CheckArgs) -> Vec<String> {
     let mut list = vec!["check".to_owned()];
     common(&mut list, &args.selection, &args.target);
+    inputs(&mut list, &args.input);
     flag(&mut list, "--full", args.full);
     flag(&mut list, "--mutants", args.mutants);
     list
@@ -30,10 +33,20 @@ pub fn of_dump(args: &DumpArgs) -> Vec<String> {
     option(&mut list, "--device", args.device.clone());
     option(&mut list, "--kernels", args.kernels.as_ref().map(|_| PATH.to_owned()));
     option(&mut list, "--seed", Some(args.seed.to_string()));
-    option(&mut list, "--inputs", Some(args.inputs.clone()));
+    inputs(&mut list, &args.input);
+    let drawn = args.input.is_empty().then(|| args.inputs.clone());
+    option(&mut list, "--inputs", drawn);
     option(&mut list, "--output", Some(PATH.to_owned()));
     flag(&mut list, "--force", args.force);
     list
+}
+
+/// Neither the file nor the name of a tensor in it.
+fn inputs(list: &mut Vec<String>, args: &InputArgs) {
+    for source in &args.inputs_from {
+        option(list, "--input", Some(format!("{}={PATH}", source.name)));
+    }
+    flag(list, "--allow-nonfinite", args.allow_nonfinite);
 }
 
 pub fn selected(list: &mut Vec<String>, selection: &Selection) {

@@ -38,6 +38,8 @@ pub fn dump(args: &DumpArgs, global: &Global) -> Result<Exit, Failure> {
         seed: args.seed,
         checks: Checks::Safe.name().to_owned(),
         peaks: None,
+        inputs: args.input.files(),
+        allow_nonfinite: args.input.allow_nonfinite,
     };
     let mustered = Crew::muster(setup, global.verbose, args.patience);
     let (crew, environment) = mustered.inspect_err(|_| folder.abandon())?;
@@ -49,7 +51,7 @@ pub fn dump(args: &DumpArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// The selected kernels; pipelines are left out, and a selection of nothing else is refused.
 fn kernels(args: &DumpArgs) -> Result<Vec<Item>, Failure> {
-    let selected = select::select(&args.selection)?;
+    let selected = args.input.fit(select::select(&args.selection)?)?;
     let (kernels, pipelines): (Vec<Item>, Vec<Item>) =
         selected.into_iter().partition(|item| matches!(item, Item::Kernel(_)));
     let Some(pipeline) = pipelines.first() else { return Ok(kernels) };
@@ -82,7 +84,8 @@ impl Job<'_> {
             let request = DumpRequest {
                 id: id.clone(),
                 preset: item.preset().name().to_owned(),
-                inputs: self.args.inputs.clone(),
+                fitted_from: item.fitted_from(),
+                inputs: distribution(self.args),
                 folder: self.folder.path.clone(),
                 limit_bytes: if self.args.force { u64::MAX } else { LIMIT_BYTES },
             };
@@ -142,6 +145,14 @@ impl Job<'_> {
     }
 }
 
+/// The name of what the inputs are.
+fn distribution(args: &DumpArgs) -> String {
+    match args.input.is_empty() {
+        true => args.inputs.clone(),
+        false => Distribution::User.name().to_owned(),
+    }
+}
+
 fn manifest(args: &DumpArgs, run: &Run, cells: Vec<DumpedCell>) -> Manifest {
     let environment = &run.environment;
     Manifest {
@@ -153,7 +164,7 @@ fn manifest(args: &DumpArgs, run: &Run, cells: Vec<DumpedCell>) -> Manifest {
         arguments: environment.arguments.clone(),
         preset: environment.preset.clone(),
         seed: args.seed,
-        inputs: args.inputs.clone(),
+        inputs: distribution(args),
         cells,
     }
 }
@@ -168,8 +179,11 @@ pub fn write_cell(
     request: &DumpRequest,
     alive: &mut dyn FnMut(&'static str, f64),
 ) -> Result<(DumpedCell, bool), String> {
-    let distribution = Distribution::parse(&request.inputs);
-    let distribution = distribution.ok_or_else(|| format!("no inputs {}", request.inputs))?;
+    let distribution = match cell.given {
+        Some(_) => Distribution::User,
+        None => Distribution::parse(&request.inputs)
+            .ok_or_else(|| format!("no inputs {}", request.inputs))?,
+    };
     let Dump { row, params, arrays, lost } =
         session.dump(cell, distribution, request.limit_bytes, alive);
     let files = dump_files::write(&request.folder, &request.id, &arrays)

@@ -24,6 +24,11 @@ pub fn list(selection: &Selection, json: bool) -> Result<Exit, Failure> {
 fn describe(item: &Item) -> Value {
     let (shape, work) = (item.shape(), item.work());
     let axes = shape.axes().iter().map(|&(axis, size)| (axis.to_owned(), json!(size)));
+    let operands = match item {
+        Item::Kernel(cell) => cell.entry.kernel.spec().operands.list(),
+        Item::Pipeline(_) => &[],
+    };
+    let operands = operands.iter().map(|one| (one.name.to_owned(), json!(one.dims)));
     json!({
         "id": item.id(),
         "kernel": item.name(),
@@ -36,6 +41,7 @@ fn describe(item: &Item) -> Value {
         "preset": item.preset().name(),
         "summary": item.summary(),
         "difficulties": item.difficulties(),
+        "operands": Value::Object(operands.collect()),
         "flops": work.flops,
         "bytes": work.bytes,
     })
@@ -62,6 +68,14 @@ fn table(items: &[Item]) -> String {
         text.push_str(&format!(
             "  variants: {variants}; dtypes: {dtypes}; answers difficulty {answers}\n"
         ));
+        if let Item::Kernel(cell) = first {
+            let operands = cell.entry.kernel.spec().operands;
+            let takes = match operands.why_none() {
+                None => operands.described(),
+                Some(why) => format!("nothing: {why}"),
+            };
+            text.push_str(&format!("  --input takes {takes}\n"));
+        }
         let mut shapes: Vec<(String, &str)> = Vec::new();
         for item in group {
             let shape = item.shape().to_string();

@@ -15,6 +15,7 @@ mod exit;
 mod fail_on;
 #[cfg(feature = "history")]
 mod history;
+mod input;
 mod interrupt;
 mod list;
 mod mutants;

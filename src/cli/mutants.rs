@@ -87,6 +87,8 @@ impl Job<'_> {
             seed: target.seed,
             checks: target.checks.name().to_owned(),
             peaks: None,
+            inputs: Vec::new(),
+            allow_nonfinite: false,
         };
         let (mut crew, environment) = Crew::muster(setup, self.global.verbose, target.patience)?;
         let environment = Environment {
@@ -162,7 +164,9 @@ impl Job<'_> {
         let flops = if self.args.full { f64::MAX } else { CHECK_FLOPS };
         let preset = cell.preset.name().to_owned();
         let task = TaskRequest::Check { flops };
-        let request = CellRequest { id: cell.id(), preset, constants: Vec::new(), mutant, task };
+        let (constants, fitted_from) = (Vec::new(), None);
+        let id = cell.id();
+        let request = CellRequest { id, preset, fitted_from, constants, mutant, task };
         let row = crew.work(&cell.clone().into(), request, &mut |_| {});
         let lost = crew.lost();
         if lost && let Err(failure) = crew.forgive() {

@@ -7,6 +7,7 @@ use super::args::{CheckArgs, Global, RunArgs, Selection, Target};
 use super::budget::Budget;
 use super::crew::Crew;
 use super::exit::{Exit, Failure};
+use super::input::InputArgs;
 use super::progress::Progress;
 use super::supervise::Worker;
 use super::{arguments, interrupt, mutants, output, overlay, select, tuned};
@@ -33,6 +34,7 @@ enum Mode {
 struct Job<'a> {
     selection: &'a Selection,
     target: &'a Target,
+    input: &'a InputArgs,
     global: &'a Global,
     mode: Mode,
     /// Leave the rivals of tuned strategies out: those in this file, or in the usual one.
@@ -52,11 +54,12 @@ pub fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     let job = Job {
         selection: &args.selection,
         target: &args.target,
+        input: &args.input,
         global,
         mode: Mode::Run { quick: args.quick, budget },
         tuning: wanted.then_some(args.tuning.as_deref()),
-        taste: args.quick && args.selection.filters.is_empty(),
-        cells: select::select(&args.selection)?,
+        taste: args.quick && args.input.is_empty() && args.selection.filters.is_empty(),
+        cells: args.input.fit(select::select(&args.selection)?)?,
         overlay: overlay::of(args.target.kernels.as_deref())?,
         arguments: arguments::of_run(args),
         started: Instant::now(),
@@ -73,11 +76,12 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let job = Job {
         selection: &args.selection,
         target: &args.target,
+        input: &args.input,
         global,
         mode: Mode::Check { flops },
         tuning: None,
         taste: false,
-        cells: select::select(&args.selection)?,
+        cells: args.input.fit(select::select(&args.selection)?)?,
         overlay: overlay::of(args.target.kernels.as_deref())?,
         arguments: arguments::of_check(args),
         started: Instant::now(),
@@ -170,6 +174,8 @@ impl Job<'_> {
             seed: self.target.seed,
             checks: self.target.checks.name().to_owned(),
             peaks: None,
+            inputs: self.input.files(),
+            allow_nonfinite: self.input.allow_nonfinite,
         };
         let (mut crew, mut environment) =
             Crew::muster(setup, self.global.verbose, self.target.patience)?;
@@ -224,9 +230,14 @@ impl Job<'_> {
             let mut row = match self.task(order.len() - done) {
                 Err(reason) => cell.row(Status::Skipped, Some(reason), self.target.checks.name()),
                 Ok(task) => {
-                    let preset = cell.preset().name().to_owned();
-                    let (mutant, constants) = (None, cell.constants());
-                    let request = CellRequest { id: id.clone(), preset, constants, mutant, task };
+                    let request = CellRequest {
+                        id: id.clone(),
+                        preset: cell.preset().name().to_owned(),
+                        fitted_from: cell.fitted_from(),
+                        constants: cell.constants(),
+                        mutant: None,
+                        task,
+                    };
                     crew.work(cell, request, &mut |stage| progress.at(&id, stage))
                 }
             };

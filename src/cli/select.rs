@@ -6,6 +6,7 @@ use super::args::Selection;
 use super::exit::Failure;
 use crate::kernel::Preset;
 use crate::kernels::ALL;
+pub use crate::nearest::nearest;
 use crate::pipelines;
 use crate::suite::{Item, items};
 
@@ -82,12 +83,4 @@ fn nothing_selected(selection: &Selection) -> String {
         format!("it fits cells of --preset {}", elsewhere.join(" or "))
     };
     format!("nothing selected by `{filter}` in preset {preset}: {advice}")
-}
-
-/// The known names most like `name`, up to three, joined.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let mut scored: Vec<(f64, &str)> =
-        known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate)).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(3).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use super::dump;
 use super::exit::Exit;
-use super::pairs;
+use super::{dump, input, pairs};
+use crate::given::UserTensors;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
-use crate::record::{CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest};
+use crate::kernel::Preset;
+use crate::record::{
+    CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest, check_finite,
+};
 use crate::suite::{
     Attempt, Cell, Effort, Found, Item, Pairs, Session, Sources, Task, device_record, items,
 };
@@ -20,7 +23,7 @@ pub fn serve() -> Exit {
     die_of_faults();
     let interrupt = Arc::new(AtomicBool::new(false));
     let requests = listen(Arc::clone(&interrupt));
-    let mut session = None;
+    let (mut session, mut tensors) = (None, UserTensors::default());
     let mut pairs = Pairs::default();
     for request in requests {
         let keep_going = match request {
@@ -29,17 +32,22 @@ pub fn serve() -> Exit {
                 send(&Event::Devices(devices))
             }
             Request::Open(setup) => match open(&setup, &interrupt) {
-                Ok(opened) => {
+                Ok((opened, given)) => {
+                    tensors = given;
                     pairs = Pairs::new(sources(&setup.head));
                     let sent = send(&Event::Opened(Box::new(opened.environment())));
                     session = Some(opened);
                     sent
                 }
-                Err(error) => send(&failed(&error)),
+                Err(failure) => send(&failure),
             },
             Request::Peaks => session.as_mut().is_some_and(measure_peaks),
-            Request::Cell(cell) => session.as_mut().is_some_and(|session| work(session, &cell)),
-            Request::Dump(dump) => session.as_mut().is_some_and(|session| write(session, &dump)),
+            Request::Cell(cell) => {
+                session.as_mut().is_some_and(|session| work(session, &tensors, &cell))
+            }
+            Request::Dump(dump) => {
+                session.as_mut().is_some_and(|session| write(session, &tensors, &dump))
+            }
             Request::Calibrate => session.as_mut().is_some_and(calibrate),
             Request::Side(side) => {
                 session.as_mut().is_some_and(|session| pairs::side(session, &mut pairs, &side))
@@ -100,19 +108,23 @@ pub(super) fn send(event: &Event) -> bool {
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
-fn open(setup: &Setup, interrupt: &Arc<AtomicBool>) -> Result<Session, GpuError> {
+/// Opens the device and reads the tensors from files.
+fn open(setup: &Setup, interrupt: &Arc<AtomicBool>) -> Result<(Session, UserTensors), Event> {
     if setup.protocol != PROTOCOL {
         let versions = format!("speaks protocol {PROTOCOL}, not {}", setup.protocol);
-        return Err(GpuError::Request(format!("this worker {versions}")));
+        return Err(failed(&GpuError::Request(format!("this worker {versions}"))));
     }
+    let tensors = input::read_again(&setup.inputs, setup.allow_nonfinite)
+        .map_err(|message| Event::Failed { code: Exit::Usage.code(), message })?;
     let selector = setup.device.as_deref().map_or(Selector::Best, Selector::parse);
     let sources = sources(&setup.overlay);
     let checks = if setup.checks == "trusted" { Checks::Trusted } else { Checks::Safe };
-    let mut session = Session::open(&selector, sources, setup.seed, checks, interrupt.clone())?;
+    let session = Session::open(&selector, sources, setup.seed, checks, interrupt.clone());
+    let mut session = session.map_err(|error| failed(&error))?;
     if let Some(peaks) = &setup.peaks {
         session.use_peaks(peaks);
     }
-    Ok(session)
+    Ok((session, tensors))
 }
 
 fn sources(overlay: &[(String, String)]) -> Sources {
@@ -158,11 +170,13 @@ fn measure_peaks(session: &mut Session) -> bool {
 }
 
 /// Does one cell; false when the device is lost and a fresh worker has to go on.
-fn work(session: &mut Session, request: &CellRequest) -> bool {
-    let found = find(&request.id, &request.preset);
-    let Some(item) = found.and_then(|item| item.with_constants(&request.constants)) else {
-        let message = format!("no cell {} in preset {}", request.id, request.preset);
-        return send(&Event::Failed { code: 2, message });
+fn work(session: &mut Session, tensors: &UserTensors, request: &CellRequest) -> bool {
+    let found = find_fitted(&request.id, request.fitted_from.as_deref(), &request.preset, tensors);
+    let unknown = || format!("{} has no such constants", request.id);
+    let found = found.and_then(|item| item.with_constants(&request.constants).ok_or_else(unknown));
+    let item = match found {
+        Ok(item) => item,
+        Err(message) => return send(&Event::Failed { code: 2, message }),
     };
     let task = match request.task {
         TaskRequest::Check { flops } => Task::Check { flops },
@@ -183,6 +197,11 @@ fn work(session: &mut Session, request: &CellRequest) -> bool {
         (Some(_), Item::Pipeline(_)) => Err("a pipeline has no shader of its own".to_owned()),
     };
     let Attempt { row, lost } = match done {
+        // JSON has no word for it, and the supervisor would wait for a row it can read.
+        Ok(Attempt { row, .. }) if check_finite(&row).is_err() => {
+            let message = "a figure of the row is not finite".to_owned();
+            return send(&Event::Failed { code: 1, message });
+        }
         Ok(attempt) => attempt,
         Err(message) => return send(&Event::Failed { code: 1, message }),
     };
@@ -203,10 +222,15 @@ fn mutated(
 }
 
 /// Dumps one cell; false when the device is lost.
-fn write(session: &Session, request: &DumpRequest) -> bool {
-    let Some(Item::Kernel(cell)) = find(&request.id, &request.preset) else {
-        let message = format!("no kernel's cell {} in preset {}", request.id, request.preset);
-        return send(&Event::Failed { code: 2, message });
+fn write(session: &Session, tensors: &UserTensors, request: &DumpRequest) -> bool {
+    let found = find_fitted(&request.id, request.fitted_from.as_deref(), &request.preset, tensors);
+    let cell = match found {
+        Ok(Item::Kernel(cell)) => cell,
+        Ok(Item::Pipeline(_)) => {
+            let message = format!("{} is a pipeline", request.id);
+            return send(&Event::Failed { code: 2, message });
+        }
+        Err(message) => return send(&Event::Failed { code: 2, message }),
     };
     lose_device(session, &request.id);
     match dump::write_cell(session, &cell, request, &mut alive) {
@@ -227,6 +251,24 @@ pub(super) fn lose_device(session: &Session, id: &str) {
 }
 
 pub(super) fn find(id: &str, preset: &str) -> Option<Item> {
-    let preset = crate::kernel::Preset::ALL.into_iter().find(|p| p.name() == preset)?;
+    let preset = Preset::ALL.into_iter().find(|p| p.name() == preset)?;
     items(preset).into_iter().find(|item| item.id() == id)
+}
+
+/// The item of a preset, or the one that the tensors make of another one.
+fn find_fitted(
+    id: &str,
+    fitted_from: Option<&str>,
+    preset: &str,
+    tensors: &UserTensors,
+) -> Result<Item, String> {
+    let listed = fitted_from.unwrap_or(id);
+    let of = |known: &Preset| known.name() == preset;
+    let all = Preset::ALL.into_iter().find(of).map(items).unwrap_or_default();
+    let item = all.into_iter().find(|item| item.id() == listed);
+    let item = item.ok_or_else(|| format!("no cell {listed} in preset {preset}"))?;
+    let (Some(_), Item::Kernel(cell)) = (fitted_from, &item) else { return Ok(item) };
+    let fitted = cell.fitted(tensors).map_err(|misfit| misfit.to_string())?;
+    let same = fitted.filter(|cell| cell.id() == id).map(Item::from);
+    same.ok_or_else(|| "the tensors are not those that the run began with".to_owned())
 }

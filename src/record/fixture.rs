@@ -313,6 +313,8 @@ fn accuracy(verified: &str) -> Accuracy {
         against: None,
         worst_over_bound: Some(0.0213),
         rms_over_predicted: Some(0.68),
+        converted: Vec::new(),
+        report_only: false,
     }
 }
 

@@ -51,7 +51,10 @@ const ALLOWED: &str = "
     rows.accuracy.rmse rows.accuracy.nmse rows.accuracy.sqnr_db rows.accuracy.predicted_sqnr_db
     rows.accuracy.cosine rows.accuracy.worst_index rows.accuracy.inputs rows.accuracy.checked
     rows.accuracy.verified rows.accuracy.against
-    rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted";
+    rows.accuracy.worst_over_bound rows.accuracy.rms_over_predicted
+    rows.accuracy.converted rows.accuracy.converted.input rows.accuracy.converted.from
+    rows.accuracy.converted.to rows.accuracy.converted.sqnr_db
+    rows.accuracy.converted.predicted_sqnr_db rows.accuracy.report_only";
 
 /// Every key a comparison may hold beside those of its environment.
 const ALLOWED_IN_COMPARISONS: &str = "

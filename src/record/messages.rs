@@ -8,7 +8,7 @@ use super::dump::DumpedCell;
 use super::schema::{Device, Environment, OmittedPeak, Peak, Row, Timer};
 
 /// Raised with every change of a message; a worker of another version is refused.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// To the worker, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +51,19 @@ pub struct Setup {
     pub checks: String,
     /// Ceilings measured by an earlier worker of the same run.
     pub peaks: Option<Vec<Peak>>,
+    /// Tensors that every cell takes from files.
+    pub inputs: Vec<InputFile>,
+    /// Their values need not be finite.
+    pub allow_nonfinite: bool,
+}
+
+/// A tensor that the worker reads by itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InputFile {
+    pub name: String,
+    pub path: PathBuf,
+    /// In a file that holds several.
+    pub tensor: Option<String>,
 }
 
 /// One cell by its id.
@@ -58,6 +71,8 @@ pub struct Setup {
 pub struct CellRequest {
     pub id: String,
     pub preset: String,
+    /// The cell of the preset whose shape the tensors from files replaced.
+    pub fitted_from: Option<String>,
     /// Override constants with other values than the variant's own.
     pub constants: Vec<(String, f64)>,
     /// Which of the kernel's mutants to put into its shader, counted from 0.
@@ -129,6 +144,8 @@ pub struct SampleTime {
 pub struct DumpRequest {
     pub id: String,
     pub preset: String,
+    /// As for a [`CellRequest`].
+    pub fitted_from: Option<String>,
     /// Name of the input distribution.
     pub inputs: String,
     /// Folder of the whole dump; the cell gets one of its own inside.

@@ -282,6 +282,34 @@ pub struct Accuracy {
     /// RMS error over the predicted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rms_over_predicted: Option<f64>,
+    /// What it cost to bring the user's tensors to the type of the cell; no part of the errors
+    /// above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub converted: Vec<ConvertedInput>,
+    /// Gates did not decide, because some value of the user is not finite.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub report_only: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// One tensor of the user on its way into the cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvertedInput {
+    /// What the kernel calls it.
+    pub input: String,
+    /// Type of the elements in the file: `f64`, `i8`.
+    pub from: String,
+    /// Type in the cell, before any compression.
+    pub to: String,
+    /// Signal over conversion error in dB; absent where nothing was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqnr_db: Option<f64>,
+    /// What evenly spread roundings would cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_sqnr_db: Option<f64>,
 }
 
 /// What `against` says of a pipeline of which only the last stage could be held to a reference.

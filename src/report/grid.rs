@@ -199,8 +199,11 @@ fn check_cells(_: &Run, row: &Row) -> Option<Vec<Cell>> {
     let mut cells: Vec<Cell> =
         ["G0", "G1", "G1p", "G2"].into_iter().map(|name| gate(accuracy, name)).collect();
     let predicted = accuracy.predicted_sqnr_db;
-    let verdict =
-        if accuracy.passed { ("pass", Style::Good) } else { (Status::Wrong.name(), Style::Bad) };
+    let verdict = match (accuracy.passed, accuracy.report_only) {
+        (true, _) => ("pass", Style::Good),
+        (false, true) => ("report", Style::Warn),
+        (false, false) => (Status::Wrong.name(), Style::Bad),
+    };
     cells.extend([
         Cell::new(sqnr(accuracy)),
         Cell::new(predicted.map_or(NONE.to_string(), |db| format!("{db:.0} dB"))),

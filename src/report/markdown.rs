@@ -3,10 +3,9 @@
 use super::grid::{self, Grid, is_right};
 use super::header;
 use super::layout::clean;
-use super::notes;
 use super::scaling::{self, Series};
 use super::stages::StageLine;
-use super::{axes, trade};
+use super::{axes, notes, trade, user};
 use crate::record::Run;
 use crate::units::NONE;
 
@@ -30,7 +29,8 @@ pub fn table(run: &Run) -> String {
     }
     lines.push(format!("\n{}\n", header::totals(run)));
     lines.extend(notes.iter().map(|note| format!("- {}: {}", note.mark, escape(&note.text))));
-    lines.extend(notes::general(run).iter().map(|text| format!("- {}", escape(text))));
+    let remarks = notes::general(run).into_iter().chain(user::lines(run));
+    lines.extend(remarks.map(|text| format!("- {}", escape(&text))));
     let text = lines.join("\n");
     format!("{}\n", text.trim_end())
 }

@@ -20,3 +20,4 @@ pub mod sessions;
 mod stages;
 pub mod terminal;
 mod trade;
+mod user;

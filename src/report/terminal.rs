@@ -3,10 +3,9 @@
 use super::grid::{self, Grid, Group, Line};
 use super::header;
 use super::layout::{Cell, Column, Fit, Style, clean, fit, truncate, wrap};
-use super::notes;
 use super::scaling::{self, Series};
 use super::stages::StageLine;
-use super::{axes, trade};
+use super::{axes, notes, trade, user};
 use crate::record::{Run, Status};
 use crate::units::percent;
 
@@ -41,6 +40,7 @@ pub fn table(run: &Run, colour: bool, width: usize) -> String {
     for text in notes::general(run) {
         page.hanging("*", Style::Warn, &text, 3);
     }
+    page.user(run);
     page.wrong(run);
     let confidence = run.rows.iter().find_map(|row| Some(row.time.as_ref()?.confidence));
     let interval = confidence.map_or(String::new(), |share| format!(" {}", percent(share)));
@@ -59,6 +59,7 @@ pub fn checks(run: &Run, colour: bool, width: usize) -> String {
     let hidden = page.grid(&grid::checks(run), run);
     page.more(axes::TITLE, axes::grid(run), run);
     page.close(run);
+    page.user(run);
     page.wrong(run);
     page.key(
         "G0: elements that must be exact and differ; G1 worst case, G1p likely, G2 RMS: observed \
@@ -193,6 +194,12 @@ impl Page {
     fn close(&mut self, run: &Run) {
         self.lines.push(String::new());
         self.line(&header::totals(run), Style::Bold);
+    }
+
+    fn user(&mut self, run: &Run) {
+        for text in user::lines(run) {
+            self.hanging("*", Style::Warn, &text, 3);
+        }
     }
 
     /// The next step where there is something wrong to look at.

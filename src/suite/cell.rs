@@ -1,5 +1,6 @@
 //! Cells: kernel × variant × dtype × shape.
 
+use crate::given::Given;
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
 use crate::kernels::ALL;
@@ -13,6 +14,8 @@ pub struct Cell {
     pub dtype: Dtype,
     pub shape: Shape,
     pub preset: Preset,
+    /// Tensors of a user, which gave the shape.
+    pub given: Option<Given>,
 }
 
 /// Every cell of a preset, in the order of the registry.
@@ -28,6 +31,7 @@ pub fn cells(preset: Preset) -> Vec<Cell> {
                     dtype,
                     shape: shape.clone(),
                     preset,
+                    given: None,
                 }));
             }
         }
@@ -58,7 +62,8 @@ impl Cell {
 
     /// Params and tensors of one distribution.
     pub fn inputs(&self, distribution: Distribution, seed: u32) -> Inputs {
-        self.drawn(&Generator::new(self.dtype, self.variant, distribution, seed))
+        let generator = Generator::new(self.dtype, self.variant, distribution, seed);
+        self.drawn(&generator.given(self.given.as_ref()))
     }
 
     /// Params and tensors from a generator.

@@ -165,6 +165,7 @@ fn choose(session: &Session, stage: &Stage) -> Result<Cell, CellError> {
         dtype: stage.dtype,
         shape: stage.shape.clone(),
         preset: Preset::Models,
+        given: None,
     });
     let wanted = cells.filter(|cell| {
         cell.storage() == stage.storage && (!emulated || cell.variant.suits == Suits::Any)

@@ -77,6 +77,7 @@ impl Session {
             return Err(CellError::new(Status::Unsupported, reason));
         }
         known(cell, distribution)?;
+        cell.within_storage()?;
         let launch = cell.launch();
         let outputs = launch.outputs.iter().map(output_bytes).sum::<usize>();
         // Twice, because drawing the inputs of what is far too large already takes its time.
@@ -102,6 +103,7 @@ impl Session {
         dump.params = inputs.params.scalars().map(|(name, value)| (name, value.into())).collect();
         dump.arrays = arrays(&inputs, &launch.outputs, &results, &references);
         let (mut accuracy, mut failure) = summarise(&[finding], cell.is_empty());
+        cell.note_given(&mut accuracy, &mut failure);
         if matches!(failure, Some(Failure::Unverified)) {
             // No finding: `check` judges all distributions of a kernel together, and one alone may
             // have wide bounds only, as integers have after a GELU.
@@ -116,6 +118,9 @@ impl Session {
 /// Whether the kernel is verified on this distribution, which `check` would apply too.
 fn known(cell: &Cell, distribution: Distribution) -> Result<(), CellError> {
     let known = cell.entry.kernel.spec().inputs;
+    if cell.given.is_some() && distribution == Distribution::User {
+        return Ok(());
+    }
     if known.contains(&distribution) {
         return Ok(());
     }

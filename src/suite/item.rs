@@ -33,6 +33,14 @@ impl Item {
         }
     }
 
+    /// The id of the preset's cell that tensors of a user gave another shape.
+    pub fn fitted_from(&self) -> Option<String> {
+        match self {
+            Item::Kernel(cell) => cell.fitted_from(),
+            Item::Pipeline(_) => None,
+        }
+    }
+
     /// The kernel, or `pipeline_NAME`.
     pub fn name(&self) -> String {
         match self {

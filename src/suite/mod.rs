@@ -4,6 +4,7 @@ mod cell;
 mod chain;
 mod dump;
 mod environment;
+mod fitted;
 mod item;
 mod measure_cell;
 mod mutants;

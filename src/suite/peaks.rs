@@ -167,6 +167,7 @@ pub fn probe_cells(name: &str, dtype: Dtype, shape: &Shape) -> Vec<Cell> {
             dtype,
             shape: shape.clone(),
             preset: Preset::Sweep,
+            given: None,
         })
     });
     cells.collect()

@@ -192,7 +192,9 @@ impl Session {
         }
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len(), checks)?;
-        let distributions = vec![Distribution::Normal];
+        let distribution =
+            if cell.given.is_some() { Distribution::User } else { Distribution::Normal };
+        let distributions = vec![distribution];
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut || ())?;
         let set = verdict.first.set;
@@ -345,6 +347,7 @@ impl Session {
         if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
         }
+        cell.within_storage()?;
         if let Task::Check { flops } = task
             && self.gpu.report.emulated
             && flops.is_finite()
@@ -357,7 +360,9 @@ impl Session {
     }
 
     fn timed_inputs(&self, cell: &Cell) -> Inputs {
-        cell.inputs(Distribution::Normal, self.seed)
+        let distribution =
+            if cell.given.is_some() { Distribution::User } else { Distribution::Normal };
+        cell.inputs(distribution, self.seed)
     }
 
     fn scope(&self, cell: &Cell, task: &Task) -> Scope {
@@ -365,6 +370,7 @@ impl Session {
         let timed = [Distribution::Normal, Distribution::Integers];
         let timed = || known.filter(|distribution| timed.contains(distribution)).collect();
         let distributions = match task {
+            _ if cell.given.is_some() => vec![Distribution::User],
             Task::Check { .. } => cell.entry.kernel.spec().inputs.to_vec(),
             Task::Run { .. } => timed(),
         };

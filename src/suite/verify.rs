@@ -5,6 +5,7 @@ use std::time::Instant;
 use ndarray::Array2;
 
 use super::cell::Cell;
+use super::fitted::user_noise;
 use crate::accuracy::{
     Fault, Gate, GateResult, Judgement, Metrics, Noise, Rule, Tracked, choose_rows,
     compression_gate, judge, measure,
@@ -77,7 +78,7 @@ pub struct Finding {
 /// How far a compressed kernel is from full precision.
 struct Compression {
     metrics: Metrics,
-    predicted_sqnr_db: f64,
+    predicted_sqnr_db: Option<f64>,
 }
 
 /// Runs the program on each distribution, `timed` being the data of the first, and holds the output
@@ -117,7 +118,8 @@ pub fn verify(
             break;
         }
     }
-    let (accuracy, failure) = summarise(&findings, cell.is_empty());
+    let (mut accuracy, mut failure) = summarise(&findings, cell.is_empty());
+    cell.note_given(&mut accuracy, &mut failure);
     let first = first.expect("at least one distribution is checked");
     Ok(Verdict { first, accuracy, failure, seconds })
 }
@@ -175,7 +177,10 @@ pub fn examine_keeping(
         }
     }
     // What a pipeline hands on has no original that it was compressed from.
-    let drawn = distribution == Distribution::Normal && noise != Noise::Dependent;
+    let drawn = match distribution {
+        Distribution::Normal => noise != Noise::Dependent,
+        _ => distribution == Distribution::User,
+    };
     let compression = drawn
         .then(|| kernel.uncompressed(&problem, &rows))
         .flatten()
@@ -191,6 +196,9 @@ pub fn noise(cell: &Cell, distribution: Distribution) -> Noise {
         // What f16 sums lose depends on their size so far: reported, not judged by its likely size.
         _ if cell.dtype == Dtype::F16Acc => Noise::Repeating,
         (Distribution::Large, Elem::F16) => Noise::Dependent,
+        (Distribution::User, storage) => {
+            cell.given.as_ref().map_or(Noise::Dependent, |given| user_noise(given, storage))
+        }
         _ if distribution.is_continuous() => Noise::Independent,
         _ => Noise::Repeating,
     }
@@ -228,7 +236,15 @@ fn compare(answer: &Answer, reference: &Array2<Tracked>, rows: &Rows, noise: Noi
 }
 
 fn compress(answer: &Answer, exact: &Uncompressed, rows: &Rows) -> Compression {
-    let (device, origin) = selected(answer, rows);
+    let (device, origin) = match &exact.restored {
+        Some(restored) => {
+            let values: Vec<f64> = restored.iter().copied().collect();
+            let cols = restored.ncols();
+            let rows = rows.of(answer.buffer.rows.max(restored.nrows()));
+            (values, rows.iter().flat_map(|row| row * cols..(row + 1) * cols).collect())
+        }
+        None => selected(answer, rows),
+    };
     let pairs = device
         .into_iter()
         .zip(exact.output.iter().map(|&value| Tracked { value, ..Default::default() }));
@@ -245,7 +261,8 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
     };
     let mut gates: Vec<GateResult> = Gate::ALL.into_iter().filter_map(of).collect();
     let compression = first.compression.as_ref();
-    let lost = compression.map(|c| compression_gate(c.metrics.sqnr_db, c.predicted_sqnr_db));
+    let lost =
+        compression.and_then(|c| Some(compression_gate(c.metrics.sqnr_db, c.predicted_sqnr_db?)));
     gates.extend(lost);
     let wrong = findings.iter().find_map(|finding| {
         let mut fault = finding.failure.clone()?;
@@ -255,7 +272,7 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
     });
     let wrong = wrong.or_else(|| {
         let (compression, lost) = (compression?, lost.filter(|gate| !gate.passed)?);
-        let (got, said) = (compression.metrics.sqnr_db, compression.predicted_sqnr_db);
+        let (got, said) = (compression.metrics.sqnr_db, compression.predicted_sqnr_db?);
         let why =
             format!("GQ: {got:.1} dB against full precision, its scales promise {said:.1} dB");
         let fault = Fault { rule: Rule::Gate(Gate::Gq), worst: Some(lost.worst), why };
@@ -279,7 +296,7 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
         rmse: metrics.rmse,
         nmse: metrics.nmse,
         sqnr_db: metrics.sqnr_db,
-        predicted_sqnr_db: compression.map(|compression| compression.predicted_sqnr_db),
+        predicted_sqnr_db: compression.and_then(|compression| compression.predicted_sqnr_db),
         cosine: metrics.cosine,
         worst_index: own.metrics.worst_index as u64,
         inputs: first.distribution.name().to_owned(),
@@ -288,6 +305,8 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
         against: compression.map(|_| "full precision".to_owned()),
         worst_over_bound: ratio(Gate::G1),
         rms_over_predicted: ratio(Gate::G2).map(|worst| worst * crate::accuracy::RMS_LIMIT),
+        converted: Vec::new(),
+        report_only: false,
     };
     (accuracy, failure)
 }

@@ -63,6 +63,8 @@ impl<'a> Lanes<'a> {
                 seed: flags.seed,
                 checks: flags.checks.name().to_owned(),
                 peaks: Some(Vec::new()),
+                inputs: Vec::new(),
+                allow_nonfinite: false,
             };
             let other = program.is_some();
             let opened = Crew::muster_of(program.clone(), setup, global.verbose, flags.patience);

@@ -194,6 +194,7 @@ impl Bench {
         let request = CellRequest {
             id: item.id(),
             preset: item.preset().name().to_owned(),
+            fitted_from: None,
             constants: item.constants(),
             mutant: None,
             task,

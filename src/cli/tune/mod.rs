@@ -90,6 +90,8 @@ pub fn tune(args: &TuneArgs, global: &Global) -> Result<Exit, Failure> {
         seed: args.seed,
         checks: "safe".to_owned(),
         peaks: None,
+        inputs: Vec::new(),
+        allow_nonfinite: false,
     };
     let mut bench = Bench::open(setup, global, args)?;
     let tally = bench.all(args, &groups, &path)?;

@@ -9,7 +9,8 @@ use super::words::{self, Unit};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+    spill,
 };
 use crate::reference::Rows;
 
@@ -51,6 +52,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("halves swapped", "16u * (source.index % 2u)", "16u - 16u * (source.index % 2u)"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "h w c")];
+
 impl Kernel for CenterCropPad {
     fn spec(&self) -> Spec {
         Spec {
@@ -59,6 +62,7 @@ impl Kernel for CenterCropPad {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

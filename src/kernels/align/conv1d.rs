@@ -6,7 +6,8 @@ use ndarray::{Array2, Ix1, Ix2, Ix3, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -54,6 +55,9 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "b t c"), Operand::new("w", "o w c"), Operand::new("bias", "o")];
+
 impl Kernel for Conv1d {
     fn spec(&self) -> Spec {
         Spec {
@@ -62,6 +66,7 @@ impl Kernel for Conv1d {
             dtypes: &[Dtype::F32, Dtype::F16, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
+            operands: Operands::of(OPERANDS).without(&["depthwise"]),
             mutants: MUTANTS,
         }
     }

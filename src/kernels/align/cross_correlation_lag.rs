@@ -9,8 +9,8 @@ use ndarray::{Array2, Ix3, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -48,6 +48,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u", "half > 1u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("a", "b t f"), Operand::new("b", "b t f")];
+
 impl Kernel for CrossCorrelationLag {
     fn spec(&self) -> Spec {
         Spec {
@@ -63,6 +65,7 @@ impl Kernel for CrossCorrelationLag {
                 Distribution::Needle,
                 Distribution::Edges,
             ],
+            operands: Operands::of(OPERANDS).without(&["silent"]),
             mutants: MUTANTS,
         }
     }

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -66,6 +66,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "b n m")];
+
 impl Kernel for Dtw {
     fn spec(&self) -> Spec {
         Spec {
@@ -80,6 +82,7 @@ impl Kernel for Dtw {
                 Distribution::Ties,
                 Distribution::Edges,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

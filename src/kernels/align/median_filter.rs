@@ -5,7 +5,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -36,6 +37,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last value of the window never added", "if (count > 3u)", "if (count > 4u)"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "r t")];
+
 impl Kernel for MedianFilter {
     fn spec(&self) -> Spec {
         Spec {
@@ -44,6 +47,7 @@ impl Kernel for MedianFilter {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Ties],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,8 @@ use super::words::{self, Unit};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+    spill,
 };
 use crate::reference::Rows;
 
@@ -48,6 +49,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("halves swapped", "16u * (at % 2u)", "16u - 16u * (at % 2u)"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "h w c")];
+
 impl Kernel for Patchify {
     fn spec(&self) -> Spec {
         Spec {
@@ -56,6 +59,7 @@ impl Kernel for Patchify {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -10,8 +10,8 @@ use super::steps::{self, Place};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
-    Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -37,6 +37,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "b t f")];
+
 impl Kernel for ResampleLinear {
     fn spec(&self) -> Spec {
         Spec {
@@ -50,6 +52,7 @@ impl Kernel for ResampleLinear {
                 Distribution::Offset,
                 Distribution::Constant,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -11,8 +11,8 @@ use super::steps::place;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
-    Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -56,6 +56,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "h w c")];
+
 impl Kernel for ResizeBilinear {
     fn spec(&self) -> Spec {
         Spec {
@@ -64,6 +66,7 @@ impl Kernel for ResizeBilinear {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

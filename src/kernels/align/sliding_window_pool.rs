@@ -10,7 +10,8 @@ use super::steps;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits, Variant,
+    Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -38,6 +39,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half >= LANES", "half > LANES"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "b t f")];
+
 impl Kernel for SlidingWindowPool {
     fn spec(&self) -> Spec {
         Spec {
@@ -46,6 +49,7 @@ impl Kernel for SlidingWindowPool {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -14,9 +14,14 @@ pub fn per_word(dtype: Dtype) -> usize {
     4 / dtype.bytes()
 }
 
-/// The tensor `x` of random bits, NaN patterns and subnormals among them.
+/// The tensor `x`: the user's, or random bits, NaN patterns and subnormals among them.
 pub fn input(generator: &Generator, elements: usize) -> Tensor {
     let words = elements.div_ceil(per_word(generator.dtype));
+    if let Some(tensor) = generator.user("x", &[elements]) {
+        let mut bytes = tensor.bytes();
+        bytes.resize(4 * words, 0);
+        return Tensor::words("x", &[words], bytemuck::pod_collect_to_vec(&bytes));
+    }
     let random = |index| rng::word(generator.seed, 0, index);
     Tensor::words("x", &[words], (0..words as u32).into_par_iter().map(random).collect())
 }

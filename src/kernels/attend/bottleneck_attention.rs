@@ -8,8 +8,8 @@ use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -54,6 +54,13 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("q", "b T h d"),
+    Operand::new("k", "b T h d"),
+    Operand::new("v", "b T h d"),
+    Operand::new("f", "b f h d"),
+];
+
 impl Kernel for BottleneckAttention {
     fn spec(&self) -> Spec {
         Spec {
@@ -67,6 +74,7 @@ impl Kernel for BottleneckAttention {
                 Distribution::Large,
                 Distribution::Integers,
             ],
+            operands: Operands::of(OPERANDS).deriving(|shape| Tokens::of(shape).all()),
             mutants: MUTANTS,
         }
     }

@@ -10,8 +10,8 @@ use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec,
-    Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -112,6 +112,9 @@ fn splits(keys: usize, variant: &Variant) -> usize {
     if variant.name == "split_kv" { keys.div_ceil(SPLIT_KEYS).max(2) } else { 1 }
 }
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("q", "b q h d"), Operand::new("k", "b k g d"), Operand::new("v", "b k g e")];
+
 impl Kernel for CrossAttention {
     fn spec(&self) -> Spec {
         Spec {
@@ -125,6 +128,9 @@ impl Kernel for CrossAttention {
                 Distribution::Large,
                 Distribution::Integers,
             ],
+            operands: Operands::of(OPERANDS)
+                .implying(pairs::IMPLIED, pairs::ORDER)
+                .refusing(pairs::refuses_ragged_heads),
             mutants: MUTANTS,
         }
     }

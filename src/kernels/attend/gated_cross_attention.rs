@@ -9,8 +9,8 @@ use crate::accuracy::functions::tanh;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -49,6 +49,13 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tile beyond the width not cleared", "vec4<f32>(), row,", "row, row,"),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("x", "b q n"),
+    Operand::new("q", "b q h d"),
+    Operand::new("kv", "b m*l 2 h d"),
+    Operand::new("w", "n h*d"),
+];
+
 impl Kernel for GatedCrossAttention {
     fn spec(&self) -> Spec {
         Spec {
@@ -62,6 +69,7 @@ impl Kernel for GatedCrossAttention {
                 Distribution::Large,
                 Distribution::Integers,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -68,6 +68,17 @@ fn smoke() -> Vec<Shape> {
     ]
 }
 
+/// Axes that a shape leaves out: as many key heads as heads, values as wide as keys.
+pub const IMPLIED: &[(&str, &str)] = &[("g", "h"), ("e", "d")];
+/// All axes in the order of an id.
+pub const ORDER: &[&str] = &["b", "h", "g", "q", "k", "d", "e"];
+
+/// Heads share a key head in equal numbers.
+pub fn refuses_ragged_heads(shape: &Shape) -> Option<String> {
+    let Pairs { h, g, .. } = Pairs::of(shape);
+    (!h.is_multiple_of(g)).then(|| format!("{h} heads cannot share {g} key heads"))
+}
+
 /// Sizes and masks of one shape: `b` batches, `h` heads that share `g` key heads, `q` queries, `k`
 /// keys, queries and keys `d` wide, values `e` wide.
 pub struct Pairs {

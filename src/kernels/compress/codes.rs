@@ -1,11 +1,12 @@
 //! The rule that turns numbers into codes, on the host: it feeds the kernels that work on codes,
 //! and predicts how far from full precision they stay.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
 use crate::inputs::{Inputs, Params, Tensor};
-use crate::kernel::{Elem, Shape, Variant};
+use crate::kernel::{Answer, Elem, Problem, Shape, Uncompressed, Variant};
+use crate::reference::{Rows, by_rows};
 
 /// Largest absolute maximum that counts as zero: below it a scale would leave the normal range of
 /// f32, where a device may flush it to zero and then divide by it.
@@ -124,35 +125,136 @@ pub fn scale_tensor(name: &'static str, storage: Elem, scales: &Array2<f32>) -> 
     Tensor::floats(name, storage, &dims, scales.iter().copied().collect())
 }
 
-/// Σx² over the chosen rows, and the Σs²/12 that rounding evenly spread over a step adds to it;
-/// nothing for the zeros of a span of zeros.
-pub fn power(
-    x: ArrayView2<f32>,
-    scales: ArrayView2<f32>,
-    span: Span,
-    rows: &[usize],
-) -> (f64, f64) {
-    let of = |row: usize| {
-        let (mut signal, mut noise) = (0.0, 0.0);
-        for (col, &value) in x.row(row).iter().enumerate() {
-            let scale = f64::from(scales[span.place(row, col)]);
-            signal += f64::from(value).powi(2);
-            noise += if value == 0.0 && scale == 1.0 { 0.0 } else { scale * scale / 12.0 };
-        }
-        (signal, noise)
-    };
-    rows.par_iter().map(|&row| of(row)).reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+/// What a tensor and its codes are made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Power {
+    /// Σx².
+    signal: f64,
+    /// The Σs²/12 that rounding evenly spread over a step adds.
+    noise: f64,
+    /// Elements that noise is added to, and those of them whose code is 0.
+    elements: usize,
+    zeros: usize,
 }
 
-/// Noise over signal of a tensor.
-pub fn noise_ratio((signal, noise): (f64, f64)) -> f64 {
-    if noise == 0.0 { 0.0 } else { noise / signal }
+impl Power {
+    fn of(value: f32, scale: f32) -> Self {
+        let signal = f64::from(value).powi(2);
+        // The zeros of a span of zeros are exact.
+        if value == 0.0 && scale == 1.0 {
+            return Power { signal, ..Power::default() };
+        }
+        let zeros = usize::from(value.abs() < 0.5 * scale);
+        Power { signal, noise: f64::from(scale).powi(2) / 12.0, elements: 1, zeros }
+    }
+
+    fn plus(self, other: Power) -> Self {
+        Power {
+            signal: self.signal + other.signal,
+            noise: self.noise + other.noise,
+            elements: self.elements + other.elements,
+            zeros: self.zeros + other.zeros,
+        }
+    }
+}
+
+/// The power of the chosen rows under their scales.
+pub fn power(x: ArrayView2<f32>, scales: ArrayView2<f32>, span: Span, rows: &[usize]) -> Power {
+    let of = |row: usize| {
+        let values = x.row(row).into_iter().enumerate();
+        let each = values.map(|(col, &value)| Power::of(value, scales[span.place(row, col)]));
+        each.fold(Power::default(), Power::plus)
+    };
+    rows.par_iter().map(|&row| of(row)).reduce(Power::default, Power::plus)
+}
+
+/// Noise over signal of a tensor; not a number where most codes are 0, whose errors are not spread
+/// evenly over a step.
+pub fn noise_ratio(Power { signal, noise, elements, zeros }: Power) -> f64 {
+    if noise == 0.0 {
+        0.0
+    } else if 2 * zeros > elements {
+        f64::NAN
+    } else {
+        noise / signal
+    }
+}
+
+/// What a quantiser gave on the device.
+pub struct Codes<'a> {
+    pub codes: &'a Answer<'a>,
+    pub scales: &'a Answer<'a>,
+    pub points: Option<&'a Answer<'a>>,
+}
+
+/// The rows of `x` beside what its codes stand for, and what their scales promise.
+pub fn restored(problem: &Problem, rows: &Rows, span: Span, given: &Codes) -> Option<Uncompressed> {
+    let x = problem.inputs.float::<Ix2>("x");
+    let (m, k) = x.dim();
+    let scales = given.scales.values().into_iter().map(|scale| scale as f32).collect();
+    let scales = Array2::from_shape_vec(span.dims(m, k), scales).ok()?;
+    let points = given.points.map(Answer::values);
+    let output = by_rows(rows, m, k, |row, mut y| {
+        y.iter_mut().zip(x.row(row)).for_each(|(y, &x)| *y = f64::from(x));
+    });
+    let restored = by_rows(rows, m, k, |row, mut y| {
+        let zero = points.as_ref().map_or(0.0, |points| points[row]);
+        for (col, (y, code)) in y.iter_mut().zip(given.codes.row(row)).enumerate() {
+            *y = (code - zero) * f64::from(scales[span.place(row, col)]);
+        }
+    });
+    let noise = noise_ratio(power(x, scales.view(), span, &rows.of(m)));
+    // A scale that was fixed beforehand promises nothing about what lies beyond its range.
+    let fixed = problem.shape.option() == Some("fixed");
+    let predicted_sqnr_db = if fixed { None } else { sqnr_db(noise, output.len()) };
+    Some(Uncompressed { output, restored: Some(restored), predicted_sqnr_db })
+}
+
+/// Power along k: what each column of a matrix has, and what rounding adds to it.
+pub struct Columns {
+    signal: Vec<f64>,
+    noise: Vec<f64>,
+    total: Power,
+}
+
+impl Columns {
+    /// The chosen rows of a matrix, with the scales of its codes where it has any.
+    pub fn of(x: ArrayView2<f32>, scales: Option<(ArrayView2<f32>, Span)>, rows: &[usize]) -> Self {
+        let none = || vec![Power::default(); x.ncols()];
+        let add = |mut columns: Vec<Power>, &row: &usize| {
+            for (col, (column, &value)) in columns.iter_mut().zip(x.row(row)).enumerate() {
+                let scale = scales.map_or(0.0, |(scales, span)| scales[span.place(row, col)]);
+                *column = column.plus(Power::of(value, scale));
+            }
+            columns
+        };
+        let join = |a: Vec<Power>, b: Vec<Power>| {
+            a.into_iter().zip(b).map(|(a, b)| a.plus(b)).collect::<Vec<Power>>()
+        };
+        let columns = rows.par_iter().fold(none, add).reduce(none, join);
+        Columns {
+            signal: columns.iter().map(|column| column.signal).collect(),
+            noise: columns.iter().map(|column| column.noise).collect(),
+            total: columns.into_iter().fold(Power::default(), Power::plus),
+        }
+    }
+
+    /// Σ over all elements of a · wᵀ of the squared error that both roundings make in it: they add
+    /// up along k, weighed by what they are multiplied with. Not a number as in [`noise_ratio`].
+    pub fn product_noise(&self, w: &Columns) -> f64 {
+        if noise_ratio(self.total).is_nan() || noise_ratio(w.total).is_nan() {
+            return f64::NAN;
+        }
+        let columns = self.signal.iter().zip(&self.noise).zip(w.signal.iter().zip(&w.noise));
+        columns.map(|((a, da), (w, dw))| a * dw + da * w + da * dw).sum()
+    }
 }
 
 /// Signal over noise in dB; `None` where there is no noise, or too few elements to see it.
 pub fn sqnr_db(noise_over_signal: f64, elements: usize) -> Option<f64> {
     (noise_over_signal > 0.0 && elements >= LEAST_ELEMENTS)
         .then(|| -10.0 * noise_over_signal.log10())
+        .filter(|db| db.is_finite())
 }
 
 #[cfg(test)]
@@ -194,22 +296,34 @@ mod tests {
     }
 
     #[test]
-    fn the_predicted_sqnr_is_what_products_of_gaussian_matrices_show() {
-        let (a, w) = (gaussian(96, 1024, 1), gaussian(128, 1024, 2));
-        let exact = a.mapv(f64::from).dot(&w.mapv(f64::from).t());
-        for (left, right, elem) in [
-            (Some(Span::Row), Span::Row, Elem::I8),
-            (None, Span::Group(128), Elem::I4),
-            (None, Span::Group(32), Elem::I4),
-        ] {
-            let (back, on_right) = restored(&w, right, elem);
-            let (rows, on_left) = match left {
-                Some(span) => restored(&a, span, elem),
-                None => (a.mapv(f64::from), 0.0),
-            };
-            let got = measured_db(&exact, &rows.dot(&back.t()));
-            let said = sqnr_db(on_left + on_right, exact.len()).unwrap();
-            assert!((got - said).abs() < 0.5, "{elem:?} {right:?}: {got} dB, said {said}");
+    fn the_predicted_sqnr_is_what_products_show() {
+        let (mut a, w) = (gaussian(96, 1024, 1), gaussian(128, 1024, 2));
+        let product = |a: &Array2<f64>, w: &Array2<f64>| a.dot(&w.t());
+        for correlated in [false, true] {
+            // As in a model: rows have much in common, and some columns are large.
+            if correlated {
+                let common = w.row(0).to_owned() + w.row(1);
+                a.rows_mut().into_iter().for_each(|mut row| row += &common);
+                (0..1024).step_by(100).for_each(|col| a.column_mut(col).mapv_inplace(|x| 5.0 * x));
+            }
+            let exact = product(&a.mapv(f64::from), &w.mapv(f64::from));
+            for (left, right, elem) in [
+                (Some(Span::Row), Span::Row, Elem::I8),
+                (None, Span::Group(128), Elem::I4),
+                (None, Span::Group(32), Elem::I4),
+            ] {
+                let columns = |x: &Array2<f32>, span: Option<Span>| {
+                    let coded = span.map(|span| (quantise(x.view(), span, elem, Elem::F32), span));
+                    let scales = coded.as_ref().map(|(coded, span)| (coded.scales.view(), *span));
+                    Columns::of(x.view(), scales, &(0..x.nrows()).collect::<Vec<_>>())
+                };
+                let rows = left.map_or(a.mapv(f64::from), |span| restored(&a, span, elem).0);
+                let got = measured_db(&exact, &product(&rows, &restored(&w, right, elem).0));
+                let noise = columns(&a, left).product_noise(&columns(&w, Some(right)));
+                let signal = exact.iter().map(|x| x * x).sum::<f64>();
+                let said = sqnr_db(noise / signal, exact.len()).expect("many elements");
+                assert!((got - said).abs() < 0.5, "{elem:?} {right:?}: {got} dB, said {said}");
+            }
         }
     }
 

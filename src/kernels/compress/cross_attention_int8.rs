@@ -7,8 +7,8 @@ use super::codes::{Span, entry, half, noise_ratio, originals, power, quantise, s
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Uncompressed,
-    Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -45,6 +45,12 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("q", "b q h d"),
+    Operand::new("k", "b k h d").drawn_as("original_k"),
+    Operand::new("v", "b k h d").drawn_as("original_v"),
+];
+
 impl Kernel for CrossAttentionInt8 {
     fn spec(&self) -> Spec {
         Spec {
@@ -53,6 +59,7 @@ impl Kernel for CrossAttentionInt8 {
             dtypes: &[Dtype::I8],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }
@@ -271,6 +278,6 @@ fn uncompressed(problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
         noise_ratio(power(x, inputs.float::<Ix2>(scales), Span::Row, &used))
     };
     let noise = mean_square * noise(k, "sk") + noise(v, "sv");
-    let predicted_sqnr_db = sqnr_db(noise, output.len().min(used.len() * d))?;
-    Some(Uncompressed { output, predicted_sqnr_db })
+    let predicted_sqnr_db = sqnr_db(noise, output.len().min(used.len() * d));
+    Some(Uncompressed { output, restored: None, predicted_sqnr_db })
 }

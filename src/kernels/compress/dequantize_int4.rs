@@ -9,8 +9,8 @@ use super::quantize_int8::draw;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Uncompressed,
-    Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -37,6 +37,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m k")];
+
 impl Kernel for DequantizeInt4 {
     fn spec(&self) -> Spec {
         Spec {
@@ -45,6 +47,7 @@ impl Kernel for DequantizeInt4 {
             dtypes: &[Dtype::I4],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Outliers],
+            operands: Operands::of(OPERANDS).without(&["zeros"]),
             mutants: MUTANTS,
         }
     }

@@ -9,8 +9,8 @@ use super::quantize_int8;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Uncompressed,
-    Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -34,6 +34,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m k")];
+
 impl Kernel for DequantizeInt8 {
     fn spec(&self) -> Spec {
         Spec {
@@ -47,6 +49,7 @@ impl Kernel for DequantizeInt8 {
                 Distribution::Outliers,
                 Distribution::Extreme,
             ],
+            operands: Operands::of(OPERANDS).without(&["zeros", "fixed"]),
             mutants: MUTANTS,
         }
     }
@@ -124,8 +127,8 @@ pub fn uncompressed(problem: &Problem, rows: &Rows, span: Span) -> Option<Uncomp
         y.iter_mut().zip(x.row(row)).for_each(|(y, &x)| *y = f64::from(x));
     });
     let noise = noise_ratio(power(x, scales, span, &rows.of(x.nrows())));
-    let predicted_sqnr_db = sqnr_db(noise, output.len())?;
-    Some(Uncompressed { output, predicted_sqnr_db })
+    let predicted_sqnr_db = sqnr_db(noise, output.len());
+    Some(Uncompressed { output, restored: None, predicted_sqnr_db })
 }
 
 fn dequantize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {

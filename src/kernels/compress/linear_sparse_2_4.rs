@@ -8,7 +8,8 @@ use super::sparsity::{groups, positions, prune};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -31,6 +32,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "m k"), Operand::new("w", "n k"), Operand::new("b", "n")];
+
 impl Kernel for LinearSparse24 {
     fn spec(&self) -> Spec {
         Spec {
@@ -39,6 +43,7 @@ impl Kernel for LinearSparse24 {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -3,16 +3,14 @@
 
 use ndarray::{Array2, Ix1, Ix2};
 
-use super::codes::{
-    Span, entry, half, noise_ratio, originals, padded, power, quantise, scale_tensor,
-};
+use super::codes::{Columns, Span, entry, half, originals, padded, quantise, scale_tensor};
 use super::products::{self, large, of, weight_scale};
 use super::quantize_int4::group;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec, Suits, Uncompressed,
-    Variant, Work,
+    Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Uncompressed, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -56,6 +54,9 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "m k"), Operand::new("w", "n k"), Operand::new("b", "n")];
+
 impl Kernel for LinearW4A16 {
     fn spec(&self) -> Spec {
         Spec {
@@ -69,6 +70,7 @@ impl Kernel for LinearW4A16 {
                 Distribution::Offset,
                 Distribution::Outliers,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }
@@ -132,9 +134,11 @@ impl Kernel for LinearW4A16 {
     fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
         let inputs = problem.inputs;
         let all: Vec<usize> = (0..problem.shape["n"]).collect();
-        let (w, s) = (inputs.float::<Ix2>("w"), inputs.float::<Ix2>("s"));
-        let noise = noise_ratio(power(w, s, Span::of(problem.shape), &all));
-        products::uncompressed(problem, rows, ("x", "w"), noise)
+        let scales = (inputs.float::<Ix2>("s"), Span::of(problem.shape));
+        let w = Columns::of(inputs.float::<Ix2>("w"), Some(scales), &all);
+        let chosen = rows.of(problem.shape["m"]);
+        let noise = Columns::of(inputs.float::<Ix2>("x"), None, &chosen).product_noise(&w);
+        Some(products::uncompressed(problem, rows, ("x", "w"), noise))
     }
 }
 

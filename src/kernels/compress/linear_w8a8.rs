@@ -3,13 +3,13 @@
 
 use ndarray::{Array2, Ix1, Ix2};
 
-use super::codes::{Span, half, noise_ratio, originals, padded, power, quantise, scale_tensor};
+use super::codes::{Columns, Span, half, originals, padded, quantise, scale_tensor};
 use super::products::{self, large, of, weight_scale};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec, Suits, Uncompressed,
-    Variant, Work,
+    Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Uncompressed, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -71,6 +71,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tail of a tile not cleared", "word], inside)", "word], true)"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "m k").drawn_as("a"), Operand::new("w", "n k"), Operand::new("b", "n")];
+
 impl Kernel for LinearW8A8 {
     fn spec(&self) -> Spec {
         Spec {
@@ -84,6 +87,7 @@ impl Kernel for LinearW8A8 {
                 Distribution::Outliers,
                 Distribution::Extreme,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }
@@ -162,13 +166,14 @@ impl Kernel for LinearW8A8 {
 
     fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
         let inputs = problem.inputs;
-        let ratio = |x: &str, s: &str, rows: &[usize]| {
-            noise_ratio(power(inputs.float::<Ix2>(x), inputs.float::<Ix2>(s), Span::Row, rows))
+        let columns = |x: &str, s: &str, rows: &[usize]| {
+            let scales = (inputs.float::<Ix2>(s), Span::Row);
+            Columns::of(inputs.float::<Ix2>(x), Some(scales), rows)
         };
         let chosen = rows.of(problem.shape["m"]);
         let all: Vec<usize> = (0..problem.shape["n"]).collect();
-        let noise = ratio("a", "sa", &chosen) + ratio("w", "sw", &all);
-        products::uncompressed(problem, rows, ("a", "w"), noise)
+        let noise = columns("a", "sa", &chosen).product_noise(&columns("w", "sw", &all));
+        Some(products::uncompressed(problem, rows, ("a", "w"), noise))
     }
 }
 

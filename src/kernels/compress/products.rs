@@ -1,6 +1,6 @@
 //! What linear layers on compressed weights share: shapes, grids, the answer at full precision.
 
-use ndarray::{Array2, Ix1, Ix2};
+use ndarray::{Ix1, Ix2};
 
 use super::codes::{entry, sqnr_db};
 use crate::accuracy::Scalar;
@@ -73,18 +73,13 @@ pub fn launch_activated(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launc
     launch(shape, dtype, variant).with_constant("GELU", gelu)
 }
 
-/// a · wᵀ + b from the original tensors, and the SQNR that noise of so much of a · wᵀ leaves; the
-/// bias is exact and adds to the signal alone.
+/// a · wᵀ + b from the original tensors, and the SQNR that the noise of their codes leaves.
 pub fn uncompressed(
     problem: &Problem,
     rows: &Rows,
     (a, w): (&str, &str),
-    noise_ratio: f64,
-) -> Option<Uncompressed> {
-    // Of noise that has gone through an activation there is no such prediction.
-    if has_gelu(problem.shape) {
-        return None;
-    }
+    noise: f64,
+) -> Uncompressed {
     let inputs = problem.inputs;
     let (a, w) = (inputs.float::<Ix2>(a), inputs.float::<Ix2>(w));
     let b = inputs.float::<Ix1>("b");
@@ -92,14 +87,15 @@ pub fn uncompressed(
         for (col, y) in y.iter_mut().enumerate() {
             let pairs = a.row(row).into_iter().zip(w.row(col));
             let dot: f64 = pairs.map(|(&a, &w)| f64::from(a) * f64::from(w)).sum();
-            *y = dot + f64::from(b[col]);
+            *y = activate(problem.shape, dot + f64::from(b[col]));
         }
     });
-    let squares = |x: &Array2<f64>| x.iter().map(|x| x * x).sum::<f64>();
-    let share = squares(&(&output - &b.mapv(f64::from))) / squares(&output);
+    let signal = output.iter().map(|x| x * x).sum::<f64>();
     // How many independent roundings and sums stand behind the products.
     let (m, n, k) = (output.nrows(), w.nrows(), w.ncols());
     let elements = (m * n).min(m * k).min(n * k);
-    let predicted_sqnr_db = sqnr_db(noise_ratio * share, elements)?;
-    Some(Uncompressed { output, predicted_sqnr_db })
+    // Of noise that has gone through an activation there is no such prediction.
+    let linear = !has_gelu(problem.shape);
+    let predicted_sqnr_db = linear.then(|| sqnr_db(noise / signal, elements)).flatten();
+    Uncompressed { output, restored: None, predicted_sqnr_db }
 }

@@ -7,8 +7,8 @@ use super::sparsity::{groups, positions, survivors};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -30,6 +30,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last of eight groups dropped", "i < 8u; i++", "i < 7u; i++"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "n k")];
+
 impl Kernel for Prune24 {
     fn spec(&self) -> Spec {
         Spec {
@@ -43,6 +45,7 @@ impl Kernel for Prune24 {
                 Distribution::Ties,
                 Distribution::Constant,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

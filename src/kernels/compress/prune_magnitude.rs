@@ -5,8 +5,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -34,6 +34,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the scan left out", "reach < 256u", "reach < 128u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "n k")];
+
 impl Kernel for PruneMagnitude {
     fn spec(&self) -> Spec {
         Spec {
@@ -47,6 +49,7 @@ impl Kernel for PruneMagnitude {
                 Distribution::Constant,
                 Distribution::Outliers,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

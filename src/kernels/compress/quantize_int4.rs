@@ -3,13 +3,13 @@
 
 use ndarray::{Array2, Ix2};
 
-use super::codes::{Span, entry, half, least, padded};
+use super::codes::{Codes, Span, entry, half, least, padded, restored};
 use super::quantize_int8::draw;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -36,6 +36,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("second half of a word from the first", "2u * word + 1u", "2u * word"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m k")];
+
 impl Kernel for QuantizeInt4 {
     fn spec(&self) -> Spec {
         Spec {
@@ -50,6 +52,7 @@ impl Kernel for QuantizeInt4 {
                 Distribution::Ties,
                 Distribution::Subnormal,
             ],
+            operands: Operands::of(OPERANDS).without(&["zeros"]),
             mutants: MUTANTS,
         }
     }
@@ -104,6 +107,12 @@ impl Kernel for QuantizeInt4 {
 
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         quantize(problem, rows)
+    }
+
+    fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
+        let [s, q] = problem.device else { return None };
+        let codes = Codes { codes: q, scales: s, points: None };
+        restored(problem, rows, Span::of(problem.shape), &codes)
     }
 }
 

@@ -3,12 +3,12 @@
 
 use ndarray::{Array2, ArrayView2, Ix2};
 
-use super::codes::{LEAST, Span, entry, half, originals, padded};
+use super::codes::{Codes, LEAST, Span, entry, half, originals, padded, restored};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -39,6 +39,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("padding not zero", "select(vec4<i32>(), codes, inside)", "codes"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m k")];
+
 impl Kernel for QuantizeInt8 {
     fn spec(&self) -> Spec {
         Spec {
@@ -53,6 +55,7 @@ impl Kernel for QuantizeInt8 {
                 Distribution::Ties,
                 Distribution::Subnormal,
             ],
+            operands: Operands::of(OPERANDS).without(&["zeros", "fixed"]),
             mutants: MUTANTS,
         }
     }
@@ -88,6 +91,13 @@ impl Kernel for QuantizeInt8 {
 
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         quantize(problem, rows)
+    }
+
+    fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
+        let [s, z, q] = problem.device else { return None };
+        let shape = problem.shape;
+        let points = is_affine(shape).then_some(z);
+        restored(problem, rows, Span::of(shape), &Codes { codes: q, scales: s, points })
     }
 }
 

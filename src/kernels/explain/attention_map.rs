@@ -5,8 +5,8 @@ use ndarray::{Array2, ArrayView4, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -32,6 +32,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("maximum and sum swapped", "+ other, is_sum)", "+ other, !is_sum)"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("q", "b q h d"), Operand::new("k", "b k h d")];
+
 impl Kernel for AttentionMap {
     fn spec(&self) -> Spec {
         Spec {
@@ -40,6 +42,7 @@ impl Kernel for AttentionMap {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

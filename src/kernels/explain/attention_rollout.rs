@@ -7,8 +7,8 @@ use ndarray::{Array2, ArrayView4, Axis, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
-    Suits, Variant, Window, Work, cut, refuses_uncut, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -54,6 +54,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("a", "l h t t")];
+
 impl Kernel for AttentionRollout {
     fn spec(&self) -> Spec {
         Spec {
@@ -62,6 +64,7 @@ impl Kernel for AttentionRollout {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Constant, Distribution::Large],
+            operands: Operands::of(OPERANDS).without(&["masked"]),
             mutants: MUTANTS,
         }
     }
@@ -171,6 +174,9 @@ fn slice(shape: &Shape, layers: &Range<usize>) -> Slice {
 /// attended to nothing.
 fn attention(shape: &Shape, generator: &Generator) -> Tensor {
     let (l, h, t) = (shape["l"], shape["h"], shape["t"]);
+    if let Some(tensor) = generator.user("a", &[l, h, t, t]) {
+        return tensor;
+    }
     let logits = generator.stored_as(Elem::F32).data("a", &[l * h * t, t]);
     let logits = Inputs::new(Params::new(), vec![logits]);
     let mut a = logits.float::<Ix2>("a").to_owned();

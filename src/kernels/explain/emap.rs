@@ -6,8 +6,8 @@ use ndarray::{Array1, Array2, ArrayView3, Axis, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -32,6 +32,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("f", "n n c")];
+
 impl Kernel for Emap {
     fn spec(&self) -> Spec {
         Spec {
@@ -45,6 +47,7 @@ impl Kernel for Emap {
                 Distribution::Offset,
                 Distribution::Large,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

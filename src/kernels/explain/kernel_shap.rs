@@ -7,7 +7,8 @@ use super::solve::{Bounded, Solver};
 use crate::accuracy::Tracked;
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -33,6 +34,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("players of the second word", "player / 32u]", "0u]"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("y", "n c"), Operand::new("ends", "2 c")];
+
 impl Kernel for KernelShap {
     fn spec(&self) -> Spec {
         Spec {
@@ -46,6 +49,7 @@ impl Kernel for KernelShap {
                 Distribution::Small,
                 Distribution::Offset,
             ],
+            operands: Operands::of(OPERANDS).without(&["rank"]),
             mutants: MUTANTS,
         }
     }

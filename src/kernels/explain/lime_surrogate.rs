@@ -7,8 +7,8 @@ use super::solve::{Bounded, Solver};
 use crate::accuracy::Tracked;
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant,
-    Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -41,6 +41,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("far samples count", "0.0, exponent > FAR", "1e-3, exponent > FAR"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("y", "n c")];
+
 impl Kernel for LimeSurrogate {
     fn spec(&self) -> Spec {
         Spec {
@@ -54,6 +56,7 @@ impl Kernel for LimeSurrogate {
                 Distribution::Small,
                 Distribution::Offset,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -5,7 +5,8 @@ use ndarray::{Array2, Ix1, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -35,6 +36,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("baseline of the first column", "baseline[column]", "baseline[0]"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "t d"), Operand::new("baseline", "d")];
+
 impl Kernel for Occlusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -43,6 +46,7 @@ impl Kernel for Occlusion {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Subnormal],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,8 @@ use ndarray::{Array2, Ix1, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -32,6 +33,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("v", "2^m c")];
+
+/// Weights in units of 1/lcm(1..m) are integers that f32 holds.
+fn refuses_many(shape: &Shape) -> Option<String> {
+    let m = shape["m"];
+    (m > 10).then(|| format!("{m} players, at most 10 are weighed exactly"))
+}
+
 impl Kernel for ShapleyModalities {
     fn spec(&self) -> Spec {
         Spec {
@@ -45,6 +54,7 @@ impl Kernel for ShapleyModalities {
                 Distribution::Offset,
                 Distribution::Small,
             ],
+            operands: Operands::of(OPERANDS).refusing(refuses_many),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -50,6 +51,15 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("x0", "b u"),
+    Operand::new("x1", "b v"),
+    Operand::new("x2", "b w"),
+    Operand::new("x3", "b x"),
+    Operand::new("x4", "b y"),
+    Operand::new("x5", "b z"),
+];
+
 impl Kernel for Concat {
     fn spec(&self) -> Spec {
         Spec {
@@ -58,6 +68,7 @@ impl Kernel for Concat {
             dtypes: &[Dtype::F32, Dtype::F16, Dtype::I8],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Subnormal],
+            operands: Operands::of(OPERANDS).without(&["time", "time_present"]),
             mutants: MUTANTS,
         }
     }

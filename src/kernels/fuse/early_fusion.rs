@@ -7,7 +7,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -37,6 +38,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last output dropped", "col < params.n)", "col + 1u < params.n)"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "T"), Operand::new("w", "n u+v+w+x+y+z"), Operand::new("b", "n")];
+
 impl Kernel for EarlyFusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -50,6 +54,8 @@ impl Kernel for EarlyFusion {
                 Distribution::Offset,
                 Distribution::Outliers,
             ],
+            operands: Operands::of(OPERANDS)
+                .deriving(|shape| shape["b"] * widths::widths(shape).iter().sum::<usize>()),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -53,6 +54,9 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "b l c"), Operand::new("gamma", "b c"), Operand::new("beta", "b c")];
+
 impl Kernel for Film {
     fn spec(&self) -> Spec {
         Spec {
@@ -67,6 +71,7 @@ impl Kernel for Film {
                 Distribution::Large,
                 Distribution::Edges,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,9 @@ use super::modalities;
 use crate::accuracy::functions::{sigmoid, tanh};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &GatedFusion;
@@ -45,6 +47,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last element dropped", "index >= count", "index + 1u >= count"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("u", "m b d"), Operand::new("v", "m b d")];
+
 impl Kernel for GatedFusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -53,6 +57,7 @@ impl Kernel for GatedFusion {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: modalities::VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS).refusing(modalities::too_many),
             mutants: MUTANTS,
         }
     }

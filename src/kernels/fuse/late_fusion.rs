@@ -9,8 +9,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
-    spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -71,6 +71,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("rows and modalities swapped", "m * params.batch + row", "row * MODALITIES + m"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m b c"), Operand::new("a", "m").nonnegative()];
+
 impl Kernel for LateFusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -85,6 +87,7 @@ impl Kernel for LateFusion {
                 Distribution::Large,
                 Distribution::Edges,
             ],
+            operands: Operands::of(OPERANDS).refusing(modalities::too_many),
             mutants: MUTANTS,
         }
     }

@@ -7,7 +7,8 @@ use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -39,6 +40,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last output dropped", "col < params.outputs)", "col + 1u < params.outputs)"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "b u+v+w+x+y+z"), Operand::new("w", "r"), Operand::new("bias", "o")];
+
 impl Kernel for LowRankFusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -52,6 +56,7 @@ impl Kernel for LowRankFusion {
                 Distribution::Offset,
                 Distribution::Large,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -1,5 +1,6 @@
 //! What fusions of several modalities with missing ones share: strategies, shapes, presence.
 
+use super::widths::MAX_MODALITIES;
 use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
 
 /// One invocation an element, or four neighbouring elements of a row, or a part of the row that the
@@ -50,6 +51,12 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
         ],
         Preset::Sweep => sweep().into_iter().map(|(m, b)| of(m, b, SWEEP_WIDTH)).collect(),
     }
+}
+
+/// Shaders keep so many in registers, and masks of presence are made for them.
+pub fn too_many(shape: &Shape) -> Option<String> {
+    let m = shape["m"];
+    (m > MAX_MODALITIES).then(|| format!("{m} modalities, at most {MAX_MODALITIES}"))
 }
 
 /// Width of every modality in a sweep.

@@ -7,8 +7,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
-    spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -39,6 +39,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("rows and modalities swapped", "m * params.batch + row", "row * MODALITIES + m"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m b d"), Operand::new("query", "d")];
+
 impl Kernel for ModalityAttention {
     fn spec(&self) -> Spec {
         Spec {
@@ -53,6 +55,7 @@ impl Kernel for ModalityAttention {
                 Distribution::Constant,
                 Distribution::Ratio,
             ],
+            operands: Operands::of(OPERANDS).refusing(modalities::too_many),
             mutants: MUTANTS,
         }
     }

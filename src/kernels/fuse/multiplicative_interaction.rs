@@ -7,8 +7,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec, Suits,
-    Variant, Window, Work, refuses_uncut,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
+    Slice, Spec, Suits, Variant, Window, Work, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -66,6 +66,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last output dropped", "col < params.outputs)", "col + 1u < params.outputs)"),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("m1", "b u"),
+    Operand::new("m2", "b v"),
+    Operand::new("w", "u v o"),
+    Operand::new("v", "v o"),
+    Operand::new("u", "u o"),
+    Operand::new("c", "o"),
+];
+
 impl Kernel for MultiplicativeInteraction {
     fn spec(&self) -> Spec {
         Spec {
@@ -79,6 +88,7 @@ impl Kernel for MultiplicativeInteraction {
                 Distribution::Offset,
                 Distribution::Large,
             ],
+            operands: Operands::of(OPERANDS).without(&["vector", "vector_present"]),
             mutants: MUTANTS,
         }
     }

@@ -7,8 +7,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
-    spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -51,6 +51,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("q", "b q d"), Operand::new("k", "b k d")];
+
 impl Kernel for NonlocalGate {
     fn spec(&self) -> Spec {
         Spec {
@@ -64,6 +66,7 @@ impl Kernel for NonlocalGate {
                 Distribution::Large,
                 Distribution::Needle,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

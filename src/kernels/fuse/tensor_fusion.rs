@@ -6,7 +6,8 @@ use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -41,6 +42,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("factor of the table left out", "factor * table[j]", "table[j]"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "b u+v+w+x+y+z")];
+
 impl Kernel for TensorFusion {
     fn spec(&self) -> Spec {
         Spec {
@@ -54,6 +57,7 @@ impl Kernel for TensorFusion {
                 Distribution::Small,
                 Distribution::Large,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

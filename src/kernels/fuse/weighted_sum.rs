@@ -5,7 +5,9 @@ use ndarray::{Array2, Ix1, Ix3};
 use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &WeightedSum;
@@ -51,6 +53,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last element dropped", "index >= count", "index + 1u >= count"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "m b d"), Operand::new("a", "m")];
+
 impl Kernel for WeightedSum {
     fn spec(&self) -> Spec {
         Spec {
@@ -59,6 +63,7 @@ impl Kernel for WeightedSum {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: modalities::VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS).refusing(modalities::too_many),
             mutants: MUTANTS,
         }
     }

@@ -6,7 +6,8 @@ use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -42,6 +43,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("x", "r d"),
+    Operand::new("res", "r d"),
+    Operand::new("bias", "d"),
+    Operand::new("g", "d"),
+    Operand::new("b", "d"),
+];
+
 impl Kernel for AddLayerNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -50,6 +59,7 @@ impl Kernel for AddLayerNorm {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS).without(&["constant"]),
             mutants: MUTANTS,
         }
     }

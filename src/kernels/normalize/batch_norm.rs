@@ -5,7 +5,8 @@ use ndarray::{Array2, Ix1, Ix3};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -39,6 +40,14 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("x", "n c l"),
+    Operand::new("mean", "c"),
+    Operand::new("variance", "c").nonnegative(),
+    Operand::new("g", "c"),
+    Operand::new("b", "c"),
+];
+
 impl Kernel for BatchNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -47,6 +56,7 @@ impl Kernel for BatchNorm {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -5,7 +5,9 @@ use ndarray::{Array2, Ix1};
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &GroupNorm;
@@ -58,6 +60,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "n c l"), Operand::new("g", "c"), Operand::new("b", "c")];
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let (c, g) = (shape["c"], shape["g"]);
+    (!c.is_multiple_of(g)).then(|| format!("{c} channels are no multiple of {g} groups"))
+}
+
 impl Kernel for GroupNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -72,6 +82,7 @@ impl Kernel for GroupNorm {
                 Distribution::Small,
                 Distribution::Constant,
             ],
+            operands: Operands::of(OPERANDS).refusing(refuses_ragged),
             mutants: MUTANTS,
         }
     }

@@ -8,8 +8,8 @@ use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec, Variant, Window, Work, cut,
-    refuses_uncut,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Slice, Spec, Variant,
+    Window, Work, cut, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -64,6 +64,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "r d")];
+
 impl Kernel for L2Normalize {
     fn spec(&self) -> Spec {
         Spec {
@@ -78,6 +80,7 @@ impl Kernel for L2Normalize {
                 Distribution::Ratio,
                 Distribution::Edges,
             ],
+            operands: Operands::of(OPERANDS).without(&["zero"]),
             mutants: MUTANTS,
         }
     }

@@ -5,7 +5,9 @@ use ndarray::{Array2, Ix1, Ix2};
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &LayerNorm;
@@ -55,6 +57,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("rows further apart in the result", "y[row * params.d + i]", "y[i]"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "r d"), Operand::new("g", "d"), Operand::new("b", "d")];
+
 impl Kernel for LayerNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -63,6 +68,7 @@ impl Kernel for LayerNorm {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -7,7 +7,9 @@ use ndarray::{Array2, Ix3, s};
 use super::columns;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Generator, Inputs};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &MinMaxScale;
@@ -41,6 +43,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "b r f")];
+
 impl Kernel for MinMaxScale {
     fn spec(&self) -> Spec {
         Spec {
@@ -49,6 +53,7 @@ impl Kernel for MinMaxScale {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: columns::VARIANTS,
             inputs: columns::INPUTS,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -5,7 +5,9 @@ use ndarray::{Array2, Ix1, Ix2};
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &RmsNorm;
@@ -39,6 +41,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "r d"), Operand::new("g", "d")];
+
 impl Kernel for RmsNorm {
     fn spec(&self) -> Spec {
         Spec {
@@ -47,6 +51,7 @@ impl Kernel for RmsNorm {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

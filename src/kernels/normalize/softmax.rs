@@ -5,7 +5,9 @@ use ndarray::{Array2, Ix2};
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work};
+use crate::kernel::{
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+};
 use crate::reference::{Rows, by_rows};
 
 pub const KERNEL: &dyn Kernel = &Softmax;
@@ -63,6 +65,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "r n")];
+
 impl Kernel for Softmax {
     fn spec(&self) -> Spec {
         Spec {
@@ -71,6 +75,7 @@ impl Kernel for Softmax {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: rows::WITH_SUBGROUPS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

@@ -5,8 +5,8 @@ use ndarray::{Array2, ArrayView2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Need, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -58,6 +58,7 @@ impl Kernel for CooperativeMatrix {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant,
+    Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -36,6 +37,7 @@ impl Kernel for Dot4 {
             dtypes: &[Dtype::I8],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

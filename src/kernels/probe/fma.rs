@@ -5,7 +5,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+    spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -44,6 +45,7 @@ impl Kernel for Fma {
             dtypes: &[Dtype::F32, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

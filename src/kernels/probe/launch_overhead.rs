@@ -6,7 +6,8 @@ use super::memory;
 use crate::accuracy::Tracked;
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant,
+    Work,
 };
 use crate::reference::Rows;
 
@@ -34,6 +35,7 @@ impl Kernel for LaunchOverhead {
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

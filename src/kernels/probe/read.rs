@@ -6,7 +6,8 @@ use super::memory;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant,
+    Work, spill,
 };
 use crate::reference::Rows;
 
@@ -50,6 +51,7 @@ impl Kernel for Read {
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

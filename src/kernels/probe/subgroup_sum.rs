@@ -7,8 +7,8 @@ use ndarray::Array2;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Ceiling, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec,
-    Variant, Work, spill,
+    Buffer, Ceiling, Dtype, Elem, Kernel, Launch, Mutant, Need, Operands, Preset, Problem, Shape,
+    Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -38,6 +38,7 @@ impl Kernel for SubgroupSum {
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

@@ -6,8 +6,8 @@ use super::memory;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Ceiling, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Ceiling, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::Rows;
 use crate::rng;
@@ -39,6 +39,7 @@ impl Kernel for WorkgroupMemory {
             dtypes: &[Dtype::F32],
             variants: VARIANTS,
             inputs: &[Distribution::Normal],
+            operands: Operands::none("a probe measures the device"),
             mutants: MUTANTS,
         }
     }

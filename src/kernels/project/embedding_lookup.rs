@@ -7,8 +7,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
-    Variant, Window, Work, cut, refuses_uncut, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Slice, Spec, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -47,6 +47,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last column dropped", "i >= params.d)", "i + 1u >= params.d)"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("table", "v d"), Operand::new("positions", "t d").with_option("positions")];
+
 impl Kernel for EmbeddingLookup {
     fn spec(&self) -> Spec {
         Spec {
@@ -56,6 +59,7 @@ impl Kernel for EmbeddingLookup {
             variants: VARIANTS,
             // Copies must survive whatever their bits are.
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Subnormal],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

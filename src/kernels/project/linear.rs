@@ -6,8 +6,8 @@ use crate::accuracy::functions::{gelu_erf, gelu_quick, gelu_tanh};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Preset, Problem, Shape, Spec,
-    Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -91,6 +91,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "m k"), Operand::new("w", "n k"), Operand::new("b", "n")];
+
 impl Kernel for Linear {
     fn spec(&self) -> Spec {
         Spec {
@@ -99,6 +102,7 @@ impl Kernel for Linear {
             dtypes: &[Dtype::F32, Dtype::F16, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

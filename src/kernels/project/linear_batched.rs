@@ -5,7 +5,8 @@ use ndarray::{Array2, Ix1};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -44,6 +45,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tile rows overlap", "lane / 16u * 5u + i", "lane / 16u * 4u + i"),
 ];
 
+const OPERANDS: &[Operand] =
+    &[Operand::new("x", "b m k"), Operand::new("w", "b n k"), Operand::new("b", "b n")];
+
 impl Kernel for LinearBatched {
     fn spec(&self) -> Spec {
         Spec {
@@ -52,6 +56,7 @@ impl Kernel for LinearBatched {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
+            operands: Operands::of(OPERANDS).without(&["broadcast", "shared", "padded"]),
             mutants: MUTANTS,
         }
     }

@@ -6,8 +6,8 @@ use crate::accuracy::functions::gelu_erf;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits, Variant,
-    Work,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
+    Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -47,6 +47,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tile beyond the width not cleared", "vec4<f32>(), row,", "row, row,"),
 ];
 
+const OPERANDS: &[Operand] = &[
+    Operand::new("x", "m k"),
+    Operand::new("w", "h k"),
+    Operand::new("b", "h"),
+    Operand::new("u", "n h"),
+    Operand::new("c", "n"),
+];
+
 impl Kernel for MlpProjector {
     fn spec(&self) -> Spec {
         Spec {
@@ -55,6 +63,7 @@ impl Kernel for MlpProjector {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Large],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

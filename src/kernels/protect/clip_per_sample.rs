@@ -6,7 +6,8 @@ use super::clip;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
+    Spec, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -29,6 +30,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("g", "b p")];
+
 impl Kernel for ClipPerSample {
     fn spec(&self) -> Spec {
         Spec {
@@ -43,6 +46,7 @@ impl Kernel for ClipPerSample {
                 Distribution::Small,
                 Distribution::Outliers,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

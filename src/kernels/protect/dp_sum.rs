@@ -6,8 +6,8 @@ use super::{clip, noise};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Slice, Spec,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Slice, Spec, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -35,6 +35,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a level of the tree left out", "var half = 4u", "var half = 2u"),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("g", "b p")];
+
 impl Kernel for DpSum {
     fn spec(&self) -> Spec {
         Spec {
@@ -48,6 +50,7 @@ impl Kernel for DpSum {
                 Distribution::Edges,
                 Distribution::Small,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

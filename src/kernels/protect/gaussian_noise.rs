@@ -6,7 +6,8 @@ use super::noise;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Variant, Work, spill,
+    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant,
+    Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -53,6 +54,7 @@ impl Kernel for GaussianNoise {
             variants: VARIANTS,
             // There is no data: a seed is all that is drawn from.
             inputs: &[Distribution::Normal],
+            operands: Operands::none("it draws noise and reads nothing"),
             mutants: MUTANTS,
         }
     }

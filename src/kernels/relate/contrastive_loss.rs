@@ -7,8 +7,8 @@ use super::lse::{Parts, log_sum_exp};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -78,6 +78,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("a", "b d"), Operand::new("b", "b d")];
+
 impl Kernel for ContrastiveLoss {
     fn spec(&self) -> Spec {
         Spec {
@@ -91,6 +93,7 @@ impl Kernel for ContrastiveLoss {
                 Distribution::Large,
                 Distribution::Needle,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

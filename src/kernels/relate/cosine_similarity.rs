@@ -6,8 +6,8 @@ use super::features;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -51,6 +51,8 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("a", "m d"), Operand::new("b", "n d")];
+
 impl Kernel for CosineSimilarity {
     fn spec(&self) -> Spec {
         Spec {
@@ -65,6 +67,7 @@ impl Kernel for CosineSimilarity {
                 Distribution::Ratio,
                 Distribution::Constant,
             ],
+            operands: Operands::of(OPERANDS).without(&["zero"]),
             mutants: MUTANTS,
         }
     }

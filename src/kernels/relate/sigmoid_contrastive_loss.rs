@@ -8,8 +8,8 @@ use super::features;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -54,6 +54,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("sum instead of mean", " / f32(max(params.batch, 1u))", ""),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("a", "b d"), Operand::new("b", "b d")];
+
 impl Kernel for SigmoidContrastiveLoss {
     fn spec(&self) -> Spec {
         Spec {
@@ -67,6 +69,7 @@ impl Kernel for SigmoidContrastiveLoss {
                 Distribution::Large,
                 Distribution::Needle,
             ],
+            operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
         }
     }

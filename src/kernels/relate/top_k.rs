@@ -5,8 +5,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -54,6 +54,13 @@ const MUTANTS: &[Mutant] = &[
     ),
 ];
 
+const OPERANDS: &[Operand] = &[Operand::new("x", "r n")];
+
+fn refuses_few(shape: &Shape) -> Option<String> {
+    let (n, k) = (shape["n"], shape["k"]);
+    (k > n).then(|| format!("the {k} largest of {n} values"))
+}
+
 impl Kernel for TopK {
     fn spec(&self) -> Spec {
         Spec {
@@ -68,6 +75,7 @@ impl Kernel for TopK {
                 Distribution::Constant,
                 Distribution::Large,
             ],
+            operands: Operands::of(OPERANDS).refusing(refuses_few),
             mutants: MUTANTS,
         }
     }
@@ -150,7 +158,9 @@ fn top_k<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let values = x.row(row);
         let mut order: Vec<usize> = (0..values.len()).collect();
         // A stable sort keeps equal elements, zeros of either sign among them, in their order.
-        order.sort_by(|&a, &b| values[b].partial_cmp(&values[a]).expect("finite inputs"));
+        // What is not a number, which only a user brings, comes last.
+        let by_nan = |a: usize, b: usize| values[a].is_nan().cmp(&values[b].is_nan());
+        order.sort_by(|&a, &b| values[b].partial_cmp(&values[a]).unwrap_or(by_nan(a, b)));
         order.truncate(k);
         order
     };
