@@ -116,7 +116,7 @@ impl Lab {
         let entry = entry.unwrap_or_else(|| panic!("no kernel {}", ask.kernel));
         let cells = entry.kernel.spec().variants.iter().map(|variant| {
             let (shape, preset) = (ask.shape.clone(), Preset::Smoke);
-            Cell { entry, variant, dtype: ask.dtype, shape, preset }
+            Cell { entry, variant, dtype: ask.dtype, shape, preset, given: None }
         });
         let runs: Vec<Run> = cells
             .filter(|cell| cell.storage() == ask.storage && self.session.supports(cell))
