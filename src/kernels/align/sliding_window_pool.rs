@@ -41,6 +41,11 @@ const MUTANTS: &[Mutant] = &[
 
 const OPERANDS: &[Operand] = &[Operand::new("x", "b t f")];
 
+fn refuses_beyond(shape: &Shape) -> Option<String> {
+    let (all, valid) = (shape["t"], shape.get("n")?);
+    (valid > all).then(|| format!("{valid} of {all} steps are valid"))
+}
+
 impl Kernel for SlidingWindowPool {
     fn spec(&self) -> Spec {
         Spec {
@@ -49,7 +54,7 @@ impl Kernel for SlidingWindowPool {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: &[Distribution::Normal, Distribution::Integers, Distribution::Offset],
-            operands: Operands::of(OPERANDS),
+            operands: Operands::of(OPERANDS).refusing(refuses_beyond),
             mutants: MUTANTS,
         }
     }

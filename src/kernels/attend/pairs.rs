@@ -68,15 +68,17 @@ fn smoke() -> Vec<Shape> {
     ]
 }
 
-/// Axes that a shape leaves out: as many key heads as heads, values as wide as keys.
-pub const IMPLIED: &[(&str, &str)] = &[("g", "h"), ("e", "d")];
+/// Axes that a shape leaves out: as many key heads as heads, values as wide as keys, all keys valid.
+pub const IMPLIED: &[(&str, &str)] = &[("g", "h"), ("e", "d"), ("n", "k")];
 /// All axes in the order of an id.
-pub const ORDER: &[&str] = &["b", "h", "g", "q", "k", "d", "e"];
+pub const ORDER: &[&str] = &["b", "h", "g", "q", "k", "d", "e", "n"];
 
-/// Heads share a key head in equal numbers.
+/// Heads share a key head in equal numbers, and no more keys are valid than there are.
 pub fn refuses_ragged_heads(shape: &Shape) -> Option<String> {
-    let Pairs { h, g, .. } = Pairs::of(shape);
-    (!h.is_multiple_of(g)).then(|| format!("{h} heads cannot share {g} key heads"))
+    let Pairs { h, g, k, n, .. } = Pairs::of(shape);
+    let ragged = || format!("{h} heads cannot share {g} key heads");
+    let beyond = || format!("{n} of {k} keys are valid");
+    (!h.is_multiple_of(g)).then(ragged).or_else(|| (n > k).then(beyond))
 }
 
 /// Sizes and masks of one shape: `b` batches, `h` heads that share `g` key heads, `q` queries, `k`

@@ -34,6 +34,11 @@ const MUTANTS: &[Mutant] = &[
 
 const OPERANDS: &[Operand] = &[Operand::new("q", "b q h d"), Operand::new("k", "b k h d")];
 
+fn refuses_beyond(shape: &Shape) -> Option<String> {
+    let (all, valid) = (shape["k"], shape.get("n")?);
+    (valid > all).then(|| format!("{valid} of {all} keys are valid"))
+}
+
 impl Kernel for AttentionMap {
     fn spec(&self) -> Spec {
         Spec {
@@ -42,7 +47,7 @@ impl Kernel for AttentionMap {
             dtypes: &[Dtype::F32, Dtype::F16],
             variants: VARIANTS,
             inputs: Distribution::COMMON,
-            operands: Operands::of(OPERANDS),
+            operands: Operands::of(OPERANDS).refusing(refuses_beyond),
             mutants: MUTANTS,
         }
     }
