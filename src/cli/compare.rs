@@ -109,7 +109,6 @@ fn compare_with_history(
 }
 
 #[cfg(not(feature = "history"))]
-#[expect(clippy::unnecessary_wraps, reason = "as with a history, which may not be readable")]
 fn compare_with_history(
     _: &CompareArgs,
     base: &Run,
