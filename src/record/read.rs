@@ -125,11 +125,24 @@ impl Fault {
         // serde_json ends its messages with the place, which is said first here.
         let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
         let line = if line == 0 { self.error.line() } else { line };
-        match self.field.as_str() {
+        let told = match self.field.as_str() {
             "." => format!("line {line}: {why}"),
             field => format!("line {line}, {field}: {why}"),
+        };
+        printable(&told)
+    }
+}
+
+/// Names in a foreign file may hold ends of lines, or codes that a terminal acts on.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
         }
     }
+    printable
 }
 
 /// One JSON value and nothing after it.
