@@ -109,6 +109,7 @@ fn help_block() -> String {
     commands.extend([&["ab", "--help"][..], &["selftest", "--help"]]);
     commands.push(&["compare", "--help"]);
     commands.push(&["history", "changes", "--help"]);
+    commands.push(&["export", "--help"]);
     for arguments in commands {
         let text = help(arguments);
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
