@@ -46,7 +46,7 @@ fn every_form_is_as_it_was() {
         (Form::Gbench, file!["../snapshots/export/gbench.txt"]),
         (Form::Otava, file!["../snapshots/export/otava.txt"]),
     ] {
-        assert_data_eq!(listing(form, &[run.clone()]), golden.raw());
+        assert_data_eq!(listing(form, std::slice::from_ref(&run)), golden.raw());
     }
 }
 
