@@ -8,7 +8,9 @@ use clap::builder::PossibleValuesParser;
 
 use super::exit::{Exit, Failure};
 use super::output::print;
-use crate::record::{Run, read, write_atomically};
+use crate::record::{
+    Comparison, Run, StoreError, is_comparison, read, read_comparison, write_atomically,
+};
 use crate::report::export::{Export, Form};
 
 /// bmf: Bencher; gha: github-action-benchmark; gbench: google/benchmark and its compare.py;
@@ -18,7 +20,8 @@ use crate::report::export::{Export, Form};
 /// and markdown only.
 #[derive(Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Result files, finished or partial; more than one makes a series for otava.
+    /// Result files, finished or partial; more than one makes a series for otava. For junit and
+    /// markdown also a comparison that `ab` wrote, with those that confirm it behind it.
     #[arg(value_name = "FILE", required = true, env = "FUSEBENCH_FILES", value_delimiter = ' ')]
     pub files: Vec<PathBuf>,
     /// The form.
@@ -50,6 +53,14 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
              give a folder with -o, such as -o {form}"
         )));
     }
+    if let Some(found) = comparison(&args.files)? {
+        let written = form.write_comparison(&found).ok_or_else(|| no_numbers(form, args))?;
+        match output {
+            None => print(&written),
+            Some(path) => write(path, &written, args.force)?,
+        }
+        return Ok(Exit::Fine);
+    }
     let runs = runs(form, &args.files)?;
     match (form.write(&runs), output) {
         (Export::One(text), None) => print(&text),
@@ -69,6 +80,35 @@ pub fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Fine)
+}
+
+/// The comparison in the first file, the rows of later ones in place of its own; `None` where the
+/// first file is none.
+fn comparison(files: &[PathBuf]) -> Result<Option<Comparison>, Failure> {
+    if !is_comparison(&files[0]) {
+        return Ok(None);
+    }
+    let unreadable = |error: StoreError| Failure::usage(error.to_string());
+    let mut found = read_comparison(&files[0]).map_err(unreadable)?;
+    for file in &files[1..] {
+        let later = read_comparison(file).map_err(unreadable)?;
+        let again = |id: &str| later.rows.iter().find(|row| row.id == id);
+        for row in &mut found.rows {
+            if let Some(newer) = again(&row.id) {
+                *row = newer.clone();
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
+fn no_numbers(form: Form, args: &ExportArgs) -> Failure {
+    Failure::usage(format!(
+        "cannot export {} to {}\nit is a comparison, and that form holds the numbers of a run\n\
+         export a file of `fusebench run`, or this one to junit or markdown",
+        args.files[0].display(),
+        form.name()
+    ))
 }
 
 fn runs(form: Form, files: &[PathBuf]) -> Result<Vec<Run>, Failure> {

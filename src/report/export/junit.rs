@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use crate::record::{Row, Run, Status};
+use crate::compare::Verdict;
+use crate::record::{ComparedRow, Comparison, Environment, Row, Run, Status};
+use crate::report::comparison::{change, interval, sentence};
 
 /// What a case came to.
 enum Outcome {
@@ -23,10 +25,35 @@ struct Case<'a> {
 
 pub(super) fn of_run(run: &Run) -> String {
     let cases: Vec<Case<'_>> = run.rows.iter().map(case).collect();
-    let environment = &run.environment;
-    let device = &environment.device;
-    let suite = format!("{} {} {}", environment.fingerprint, device.name, device.backend);
-    document(&suite, &environment.started, &cases)
+    document(&run.environment, &cases)
+}
+
+/// What is SLOWER or WRONG fails; what is UNCLEAR is skipped with its reason.
+pub(super) fn of_comparison(found: &Comparison) -> String {
+    let cases: Vec<Case<'_>> = found.rows.iter().map(compared).collect();
+    document(&found.environment, &cases)
+}
+
+fn compared(row: &ComparedRow) -> Case<'_> {
+    let verdict = row.verdict.map_or(row.status.name(), Verdict::name);
+    let ratio = row.ratio.as_ref();
+    let size = ratio.map(|ratio| format!(" {} {}", change(ratio.ratio), interval(ratio)));
+    let told = format!("{verdict}{}: {}", size.unwrap_or_default(), sentence(row));
+    let outcome = match (row.verdict, row.status) {
+        (Some(Verdict::Slower), _) => Outcome::Failed("PerformanceRegression", told),
+        (Some(Verdict::Wrong) | None, Status::Error) => Outcome::Error(told),
+        (Some(Verdict::Wrong), _) | (None, Status::Wrong) => Outcome::Failed("WrongResult", told),
+        (Some(Verdict::Unclear | Verdict::Gone) | None, _) => Outcome::Skipped(told),
+        (Some(Verdict::Faster | Verdict::Same | Verdict::New), _) => Outcome::Passed,
+    };
+    let name = named(&row.id, &row.checks);
+    Case { family: &row.family, name, seconds: row.head_median, outcome }
+}
+
+/// The id, with the mode of checks where it is not the usual one.
+fn named(id: &str, checks: &str) -> String {
+    let mode = if checks == "safe" { String::new() } else { format!(" {checks}") };
+    format!("{id}{mode}")
 }
 
 fn case(row: &Row) -> Case<'_> {
@@ -37,12 +64,14 @@ fn case(row: &Row) -> Case<'_> {
         Status::Error => Outcome::Error(reason()),
         Status::Unsupported | Status::Skipped => Outcome::Skipped(reason()),
     };
-    let mode = if row.checks == "safe" { String::new() } else { format!(" {}", row.checks) };
+    let name = named(&row.id, &row.checks);
     let seconds = row.time.as_ref().map(|time| time.median);
-    Case { family: &row.family, name: format!("{}{mode}", row.id), seconds, outcome }
+    Case { family: &row.family, name, seconds, outcome }
 }
 
-fn document(suite: &str, started: &str, cases: &[Case<'_>]) -> String {
+fn document(environment: &Environment, cases: &[Case<'_>]) -> String {
+    let device = &environment.device;
+    let suite = format!("{} {} {}", environment.fingerprint, device.name, device.backend);
     let count = |of: fn(&Outcome) -> bool| cases.iter().filter(|case| of(&case.outcome)).count();
     let tests = cases.len();
     let failures = count(|outcome| matches!(outcome, Outcome::Failed(..)));
@@ -50,10 +79,10 @@ fn document(suite: &str, started: &str, cases: &[Case<'_>]) -> String {
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
     let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\"");
     // The schema wants no zone; the time is UTC.
-    let started = escape(started.trim_end_matches('Z'));
+    let started = escape(environment.started.trim_end_matches('Z'));
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(text, "<testsuites name=\"fusebench\" {counts}>");
-    let suite = escape(suite);
+    let suite = escape(&suite);
     let _ = writeln!(
         text,
         "  <testsuite name=\"{suite}\" {counts} skipped=\"{skipped}\" timestamp=\"{started}\">"

@@ -12,8 +12,8 @@ mod openmetrics;
 mod otava;
 mod series;
 
-use super::{comment, csv};
-use crate::record::Run;
+use super::{comment, comparison, csv};
+use crate::record::{Comparison, Run};
 
 /// A consumer's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,15 @@ impl Form {
             Form::JUnit => Export::One(junit::of_run(run)),
             Form::Csv => Export::One(csv::table(run)),
             Form::Markdown => Export::One(comment::of_run(run)),
+        }
+    }
+
+    /// Writes a comparison: verdicts, which only forms for people and test reports have.
+    pub fn write_comparison(self, found: &Comparison) -> Option<String> {
+        match self {
+            Form::JUnit => Some(junit::of_comparison(found)),
+            Form::Markdown => Some(comparison::markdown(found)),
+            _ => None,
         }
     }
 }

@@ -3,7 +3,7 @@ use snapbox::{assert_data_eq, file};
 
 use super::*;
 use crate::record::Status;
-use crate::record::fixture::{emulated_run, gpu_run};
+use crate::record::fixture::{comparison, emulated_run, gpu_run};
 
 fn one(form: Form, run: &Run) -> String {
     match form.write(std::slice::from_ref(run)) {
@@ -182,4 +182,15 @@ fn what_xml_cannot_hold_is_escaped_or_left_out() {
     run.rows[3].reason = Some("a < b & \"c\"\n\u{1b}[2J \u{fffe}\u{10ffff}".to_owned());
     let text = one(Form::JUnit, &run);
     assert!(text.contains("a &lt; b &amp; &quot;c&quot;&#10;[2J \u{10ffff}"), "{text}");
+}
+
+#[test]
+fn verdicts_are_in_test_reports_and_comments_only() {
+    let found = comparison();
+    let junit = Form::JUnit.write_comparison(&found).expect("a test report");
+    assert_data_eq!(junit, file!["../snapshots/export/compared.xml"].raw());
+    let markdown = Form::Markdown.write_comparison(&found).expect("a comment");
+    assert!(markdown.contains("SLOWER"), "{markdown}");
+    let without = Form::ALL.iter().filter(|form| form.write_comparison(&found).is_none());
+    assert_eq!(without.count(), Form::ALL.len() - 2);
 }
