@@ -1,7 +1,8 @@
 //! The JSON of google/benchmark. `compare.py` tests repetitions against each other; Bencher, the
 //! GitHub action and Conbench take the first row of a name or the mean, so they get medians.
 //!
-//! Of the context only what the run knows is there: a clock rate or a load average would be made up.
+//! Of the context only what the run knows is there: a clock rate or a load average would be made
+//! up.
 
 use serde_json::{Map, Value, json};
 

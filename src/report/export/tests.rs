@@ -3,7 +3,8 @@ use snapbox::{assert_data_eq, file};
 
 use super::*;
 use crate::record::Status;
-use crate::record::fixture::{comparison, emulated_run, gpu_run};
+use crate::record::comparison_fixture::comparison;
+use crate::record::fixture::{emulated_run, gpu_run};
 
 fn one(form: Form, run: &Run) -> String {
     match form.write(std::slice::from_ref(run)) {
