@@ -106,6 +106,7 @@ why() { # NEED
     driver) echo "no Vulkan driver is installed: Mesa's runs the kernels on the CPU instead" ;;
     software-driver) echo "no Vulkan device answers: Mesa's driver runs the kernels on the CPU" ;;
     linker) echo "no working C compiler (cc), which Rust links with" ;;
+    c++) echo "no C++ compiler (c++), which builds the fuzzer" ;;
     spirv-val) echo "no spirv-val, with which the tests validate compiled kernels" ;;
     esac
 }
@@ -123,6 +124,9 @@ packages() { # FAMILY NEED…
         debian/linker) echo gcc libc6-dev ;;
         alpine/linker) echo gcc musl-dev ;;
         */linker) echo gcc ;;
+        debian/c++ | alpine/c++) echo g++ ;;
+        arch/c++) echo gcc ;;
+        */c++) echo gcc-c++ ;;
         */spirv-val) echo spirv-tools ;;
         esac
     done | tr '\n' ' ' | sed 's/ $//'

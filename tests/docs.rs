@@ -110,6 +110,7 @@ fn help_block() -> String {
         vec![&["--help"][..], &["run", "--help"], &["check", "--help"], &["dump", "--help"]];
     commands.push(&["compare", "--help"]);
     commands.push(&["history", "changes", "--help"]);
+    commands.push(&["export", "--help"]);
     for arguments in commands {
         let text = help(arguments);
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

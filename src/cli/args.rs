@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit::{Exit, Failure};
 use super::input::InputArgs;
-use super::{ab, compare, devices, dump, list, run, selftest, tune, worker};
+use super::{ab, compare, devices, dump, export, list, run, selftest, tune, worker};
 use crate::inputs::Distribution;
 use crate::kernel::Preset;
 
@@ -78,6 +78,8 @@ enum Command {
     /// Keep results over time and find when a cell became slower.
     #[cfg(feature = "history")]
     History(super::history::HistoryArgs),
+    /// Write results in the forms that other programs read.
+    Export(export::ExportArgs),
     #[command(hide = true)]
     Worker,
 }
@@ -296,6 +298,7 @@ pub fn main() -> Exit {
         Command::Compare(args) => compare::compare(&args),
         #[cfg(feature = "history")]
         Command::History(args) => super::history::history(&args),
+        Command::Export(args) => export::export(&args),
         Command::Worker => return worker::serve(),
     };
     match outcome {

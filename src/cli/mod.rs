@@ -12,6 +12,7 @@ mod devices;
 mod dump;
 mod dump_files;
 mod exit;
+mod export;
 mod fail_on;
 #[cfg(feature = "history")]
 mod history;

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::comparison::{ComparedRow, Comparison};
 use super::error::StoreError;
 use super::schema::{FORMAT_VERSION, Row, Run, Status, Time};
 
@@ -49,7 +48,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
 /// # Errors
 /// As [`read`].
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Run, StoreError> {
-    let end = check_version(path, bytes)?;
+    let end = check_version(path, bytes, Expected::Run)?;
     let not_a_result = |why: String| StoreError::NotAResult { path: path.to_path_buf(), why };
     let mut run: Run = typed(&bytes[..end]).map_err(|fault| not_a_result(fault.told(0)))?;
     let in_header = run.rows.len();
@@ -82,58 +81,45 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Run, StoreError> {
     Ok(run)
 }
 
-/// A finished or a partial comparison; of a partial one the last line of a cell counts.
-///
-/// # Errors
-/// When the file cannot be read, is no comparison, or has another `format_version`.
-pub fn read_comparison(path: &Path) -> Result<Comparison, StoreError> {
-    let bytes = read_bytes(path)?;
-    let end = check_version(path, &bytes)?;
-    let not_one = |why: String| StoreError::NotAComparison { path: path.to_path_buf(), why };
-    let mut found: Comparison = typed(&bytes[..end]).map_err(|fault| not_one(fault.told(0)))?;
-    let mut lines = bytes[end..].split(|byte| *byte == b'\n').enumerate().peekable();
-    while let Some((index, line)) = lines.next() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match typed::<ComparedRow>(line) {
-            Ok(row) => {
-                found.rows.retain(|earlier| earlier.id != row.id);
-                found.rows.push(row);
-            }
-            Err(fault) if fault.is_cut_off() && lines.peek().is_none() => found.complete = false,
-            Err(fault) => return Err(not_one(fault.told(index + 1))),
-        }
-    }
-    Ok(found)
-}
-
 /// Why some JSON is not what it should be: the field, and the parser's words.
-struct Fault {
+pub(super) struct Fault {
     field: String,
     error: serde_json::Error,
 }
 
 impl Fault {
-    fn is_cut_off(&self) -> bool {
+    pub fn is_cut_off(&self) -> bool {
         self.error.is_eof()
     }
 
     /// In words; `line` replaces the parser's own number where it saw that line alone.
-    fn told(&self, line: usize) -> String {
+    pub fn told(&self, line: usize) -> String {
         let text = self.error.to_string();
         // serde_json ends its messages with the place, which is said first here.
         let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
         let line = if line == 0 { self.error.line() } else { line };
-        match self.field.as_str() {
+        let told = match self.field.as_str() {
             "." => format!("line {line}: {why}"),
             field => format!("line {line}, {field}: {why}"),
-        }
+        };
+        printable(&told)
     }
 }
 
+/// Names in a foreign file may hold ends of lines, or codes that a terminal acts on.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
 /// One JSON value and nothing after it.
-fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut parser)
         .map_err(|error| Fault { field: error.path().to_string(), error: error.into_inner() })?;
@@ -148,10 +134,29 @@ struct Head {
     /// Of a dump's manifest.
     format: Option<Value>,
     mutants: Option<serde::de::IgnoredAny>,
+    /// Of a comparison: `ab` or `selftest`.
+    kind: Option<Value>,
+}
+
+/// Which kind of file a command reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    Run,
+    Comparison,
+}
+
+/// What the first JSON object says the file is.
+pub(super) fn head_kind(bytes: &[u8]) -> Option<Expected> {
+    let head = serde_json::Deserializer::from_slice(bytes).into_iter::<Head>().next()?.ok()?;
+    Some(if head.kind.is_some() { Expected::Comparison } else { Expected::Run })
 }
 
 /// The end of the first JSON object, once it is known to be of this version.
-fn check_version(path: &Path, bytes: &[u8]) -> Result<usize, StoreError> {
+pub(super) fn check_version(
+    path: &Path,
+    bytes: &[u8],
+    expected: Expected,
+) -> Result<usize, StoreError> {
     let not_a_result =
         |why: &str| Err(StoreError::NotAResult { path: path.to_path_buf(), why: why.to_string() });
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
@@ -179,6 +184,11 @@ fn check_version(path: &Path, bytes: &[u8]) -> Result<usize, StoreError> {
     }
     if head.mutants.is_some() {
         return not_a_result("it holds mutants, which `check --mutants` wrote, and no times");
+    }
+    match (expected, head.kind.is_some()) {
+        (Expected::Run, true) => return not_a_result("it is a comparison, which `ab` wrote"),
+        (Expected::Comparison, false) => return not_a_result("it compares nothing"),
+        _ => {}
     }
     match head.format_version {
         Some(version) if version == FORMAT_VERSION => Ok(values.byte_offset()),

@@ -231,3 +231,17 @@ fn a_file_without_end_is_given_up() {
     let message = read(Path::new("/dev/zero")).expect_err("a refusal").to_string();
     assert!(message.contains("longer than"), "{message}");
 }
+
+#[test]
+fn a_name_from_the_file_cannot_break_a_line_or_steer_the_terminal() {
+    let text = to_json(&gpu_run()).replace("\"fusebench\"", "\"fuse\\n\\u001b[2Jbench\"");
+    assert!(refusal(text.as_bytes()).contains("environment: missing field `fusebench`"));
+    let text =
+        to_json(&gpu_run()).replace("\"driver\": \"NVIDIA\"", "\"a\\n\\u001b[2J\": 0, \"b\"");
+    let message = refusal(text.as_bytes());
+    assert!(!message.contains('\u{1b}'), "{message}");
+    let broken =
+        "{\"format_version\": 1, \"complete\": true, \"environment\": {\"a\\n\\u001b[2J\": x";
+    let message = refusal(broken.as_bytes());
+    assert!(message.contains("a\\n\\u{1b}[2J") && !message.contains('\u{1b}'), "{message}");
+}

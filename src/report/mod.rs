@@ -3,9 +3,11 @@
 mod axes;
 #[cfg(feature = "history")]
 pub mod changes;
+pub mod comment;
 pub mod comparison;
 pub mod csv;
 mod evidence;
+pub mod export;
 mod grid;
 mod header;
 #[cfg(feature = "history")]

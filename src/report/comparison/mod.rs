@@ -7,6 +7,7 @@ mod words;
 pub use markdown::markdown;
 pub use terminal::table;
 pub use words::Command;
+pub(super) use words::{change, interval, sentence};
 
 #[cfg(test)]
 mod tests;
