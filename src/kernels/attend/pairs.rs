@@ -68,7 +68,8 @@ fn smoke() -> Vec<Shape> {
     ]
 }
 
-/// Axes that a shape leaves out: as many key heads as heads, values as wide as keys, all keys valid.
+/// Axes that a shape leaves out: as many key heads as heads, values as wide as keys, every key
+/// valid.
 pub const IMPLIED: &[(&str, &str)] = &[("g", "h"), ("e", "d"), ("n", "k")];
 /// All axes in the order of an id.
 pub const ORDER: &[&str] = &["b", "h", "g", "q", "k", "d", "e", "n"];
