@@ -8,7 +8,7 @@ use super::markdown;
 use crate::compare::runs::{AccuracyFound, ComparedCell};
 use crate::compare::sessions::{MIN_RUNS, Ratio};
 use crate::compare::{Reason, Verdict};
-use crate::record::{Environment, Run, Unlike};
+use crate::record::{Difference, Environment, Run, Unlike};
 use crate::units::{NONE, Seconds, significant};
 
 /// What is to be shown.
@@ -26,7 +26,8 @@ const INDENT: usize = 9;
 const WORD_LINES: usize = 3;
 const MIN_WIDTH: usize = 40;
 const NOT_INTERLEAVED: &str = "the runs were not interleaved: intervals hold what two sessions \
-    differ by on their own, and SAME means within the floor; `fusebench ab` interleaves two builds and tells smaller changes";
+    differ by on their own, and SAME means within the floor; `fusebench ab` interleaves two builds \
+    and tells smaller changes";
 
 const COLUMNS: [Column; 7] = [
     Column::left("verdict"),
@@ -287,8 +288,9 @@ pub fn markdown(found: &Sessions<'_>) -> String {
 
 /// Everything, for programs: ratios are head over base, times seconds.
 pub fn json(found: &Sessions<'_>) -> String {
-    let differences = |fields: &[crate::record::Difference]| -> Value {
-        let one = |one: &crate::record::Difference| json!({ "field": one.field, "base": one.base, "new": one.head });
+    let differences = |fields: &[Difference]| -> Value {
+        let one =
+            |one: &Difference| json!({ "field": one.field, "base": one.base, "new": one.head });
         fields.iter().map(one).collect()
     };
     let side = |run: &Run| {
@@ -346,7 +348,10 @@ fn json_row(cell: &ComparedCell) -> Value {
     };
     put("accuracy", json!(accuracy));
     if let AccuracyFound::Changed(figures) = &cell.accuracy {
-        let one = |(name, base, head): &(&str, f64, f64)| json!({ "metric": name, "base": base, "new": head });
+        let one = |(metric, base, head): &(&str, f64, f64)| {
+            let (base, head) = (json!(base), json!(head));
+            json!({ "metric": metric, "base": base, "new": head })
+        };
         put("accuracy_changed", figures.iter().map(one).collect());
     }
     row
