@@ -94,7 +94,8 @@ fn tile(
     if (index >= params.rows * tiles) { return; }
     let row = index / tiles;
     let word = index % tiles * WG + lane;
-    var peak = absmax(row, word);
+    var peak = 0.0;
+    if (word < words()) { peak = absmax(row, word); }
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         partial[lane] = peak;
         workgroupBarrier();
