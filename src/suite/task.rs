@@ -16,6 +16,9 @@ const EMULATED_BYTES_PER_S: f64 = 1e9;
 const EMULATED_BARRIERS: f64 = 10.0;
 const EMULATED_DISPATCH_S: f64 = 0.5;
 
+/// Reference operations that stand for every row: what a worker is sent holds no infinity.
+pub(super) const ALL_ROWS: f64 = f64::MAX;
+
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
