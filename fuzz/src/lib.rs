@@ -12,6 +12,8 @@ pub mod compare;
 pub mod distribution;
 #[path = "../../src/elem.rs"]
 pub mod elem;
+#[path = "../../src/given.rs"]
+pub mod given;
 #[path = "../../src/inputs.rs"]
 pub mod inputs;
 #[path = "../../src/kernel.rs"]
@@ -20,6 +22,12 @@ pub mod kernel;
 pub mod launch;
 #[path = "../../src/measure/mod.rs"]
 pub mod measure;
+#[path = "../../src/nearest.rs"]
+pub mod nearest;
+#[path = "../../src/npy.rs"]
+pub mod npy;
+#[path = "../../src/operands.rs"]
+pub mod operands;
 #[path = "../../src/params.rs"]
 pub mod params;
 #[path = "../../src/record/mod.rs"]
@@ -32,5 +40,7 @@ pub mod report;
 pub mod rng;
 #[path = "../../src/shape.rs"]
 pub mod shape;
+#[path = "../../src/tensors/mod.rs"]
+pub mod tensors;
 #[path = "../../src/units.rs"]
 pub mod units;
