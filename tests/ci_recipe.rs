@@ -14,7 +14,14 @@ use fusebench::kernels::ALL;
 
 /// Some milliseconds on a CPU driver, long against what else a sample holds.
 const CELL: &str = "^rms_norm/thread/f32/r577d1024$";
-const WRITE: &str = "for (var i = 0u; i < params.d; i++) { write(row, i, scale); }";
+/// The second of two passes, as the strategy runs it where d % 8 = 0.
+const WRITE: &str = "\
+    for (var i = 0u; i < eighths; i++) {
+        let v = from_storage8(x8[base + i]);
+        let gain = from_storage8(g8[i]);
+        y4[2u * (base + i)] = to_storage4(v[0] * scale * gain[0]);
+        y4[2u * (base + i) + 1u] = to_storage4(v[1] * scale * gain[1]);
+    }";
 
 /// A repository with one kernel, its first commit tagged `base`.
 struct Repository {
@@ -93,7 +100,7 @@ fn a_slow_down_of_a_tenth_is_red_once_it_is_found_again() {
     }
     let repository = Repository::new();
     // A fifth of the second of two passes twice.
-    let again = "for (var i = 0u; i < params.d / 5u; i++) { write(row, i, scale); }";
+    let again = WRITE.replace("i < eighths", "i < eighths / 5u");
     repository.change("slow", WRITE, &format!("{again}\n    {WRITE}"));
     let out = repository.compare("slow");
     let comment = repository.result("comment.md").unwrap_or_default();
@@ -118,7 +125,7 @@ fn an_accuracy_fault_is_red_at_once() {
         return;
     }
     let repository = Repository::new();
-    repository.change("wrong", WRITE, &WRITE.replace("scale)", "1.01 * scale)"));
+    repository.change("wrong", WRITE, &WRITE.replace("* scale", "* 1.01 * scale"));
     let out = repository.compare("wrong");
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
     let comment = repository.result("comment.md").expect("a comment");

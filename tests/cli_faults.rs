@@ -172,7 +172,7 @@ fn an_endless_shader_costs_only_its_own_rows() {
     let guard = "if (row >= params.rows) { return; }";
     let round = "s = (s * 1664525u + 1013904223u) >> 1u; ".repeat(20);
     let spin = format!("while (s != 0xffffffffu) {{ {round} y[row] = to_storage(f32(s)); }}");
-    let endless = entry.wgsl.replace(guard, &format!("{guard} var s = row; {spin}"));
+    let endless = entry.wgsl.replacen(guard, &format!("{guard} var s = row; {spin}"), 1);
     assert_ne!(endless, entry.wgsl, "the shader guards its rows");
     let shader = dir.path().join("kernels/normalize/rms_norm.wgsl");
     fs::create_dir_all(shader.parent().unwrap()).expect("a folder");

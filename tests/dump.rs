@@ -202,10 +202,10 @@ fn a_shader_that_hangs_ends_the_dump() {
     }
     let dir = tempfile::tempdir().expect("a folder");
     // Long rounds, because llvmpipe leaves a loop after 65,536 of them.
-    let guard = "if (row >= params.rows) { return; }";
+    let guard = "let base = row * params.d;\n    var squares = 0.0;\n    for (var i = 0u;";
     let round = "s = (s * 1664525u + 1013904223u) >> 1u; ".repeat(20);
     let spin = format!("while (s != 0xffffffffu) {{ {round} y[row] = to_storage(f32(s)); }}");
-    let kernels = overlay(dir.path(), "rms_norm", guard, &format!("{guard} var s = row; {spin}"));
+    let kernels = overlay(dir.path(), "rms_norm", guard, &format!("var s = row; {spin} {guard}"));
     let id = "rms_norm/thread/f32/r65537d5";
     let out = dump(&[id], &dir.path().join("new"), &["--kernels", &kernels, "--patience", "2"]);
     ends(&out, 3, &[id, "no progress for 2 s"]);

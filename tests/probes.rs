@@ -38,13 +38,23 @@ fn every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work() {
     let test = "every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work";
     // The measurement itself doubles the work of the arithmetic probes and compares the times.
     let Some(mut session) = session(test, Sources::default(), Checks::Safe) else { return };
-    let found = session.measure_peaks().expect("a device that works");
-    for probe in ["copy", "read", "fma", "launch_overhead"] {
-        let unstable = reasons(&found, probe).iter().all(|why| why.starts_with("unstable"));
-        let measured = found.peaks.iter().any(|peak| peak.probe == probe && peak.value > 0.0);
-        assert!(measured && unstable, "{probe}: {:?}", reasons(&found, probe));
+    let mut missing = Vec::new();
+    // Other programs may take the cores in the middle of one measurement, hardly of three.
+    for _ in 0..3 {
+        let found = session.measure_peaks().expect("a device that works");
+        let gives = |probe: &&str| {
+            let unstable = reasons(&found, probe).iter().all(|why| why.starts_with("unstable"));
+            let mut peaks = found.peaks.iter();
+            unstable && peaks.any(|peak| peak.probe == *probe && peak.value > 0.0)
+        };
+        let probes = ["copy", "read", "fma", "launch_overhead"];
+        missing = probes.into_iter().filter(|probe| !gives(probe)).collect();
+        if missing.is_empty() {
+            return ran(test);
+        }
+        eprintln!("{missing:?}: {:?}", found.omitted);
     }
-    ran(test);
+    panic!("no ceiling from {missing:?}");
 }
 
 #[test]

@@ -42,8 +42,9 @@ def linear(x, w, b, option=None, **_):
 def compare(name, got, want, bound):
     got, known = got.astype(float), np.isfinite(bound)  # an infinite bound allows any number
     delta = np.abs(got - want)
-    over = np.divide(delta, bound, out=np.where(delta > 0, np.inf, 0.0), where=bound > 0)
-    worst = np.where(np.isfinite(got), over, np.inf).max(initial=0)
+    exact = np.where(known & (delta > 0), np.inf, 0.0)
+    over = np.divide(delta, bound, out=exact, where=known & (bound > 0))
+    worst = np.where(np.isfinite(got) | ~known, over, np.inf).max(initial=0)
     error, power = (delta[known] ** 2).sum(), (want[known] ** 2).sum()
     nmse = error / power if error else 0.0
     sqnr = f"{-10 * math.log10(nmse):.0f} dB" if error else "exact"

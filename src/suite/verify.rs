@@ -304,7 +304,9 @@ pub fn summarise(findings: &[Finding], empty: bool) -> (record::Accuracy, Option
         verified: if findings.iter().any(|f| f.sampled) { "sampled" } else { "all" }.to_owned(),
         against: compression.map(|_| "full precision".to_owned()),
         worst_over_bound: ratio(Gate::G1),
-        rms_over_predicted: ratio(Gate::G2).map(|worst| worst * crate::accuracy::RMS_LIMIT),
+        // The worst ratio may be the largest number there is.
+        rms_over_predicted: ratio(Gate::G2)
+            .map(|worst| (worst * crate::accuracy::RMS_LIMIT).min(f64::MAX)),
         converted: Vec::new(),
         report_only: false,
     };

@@ -193,14 +193,18 @@ pub fn restored(problem: &Problem, rows: &Rows, span: Span, given: &Codes) -> Op
     let (m, k) = x.dim();
     let scales = given.scales.values().into_iter().map(|scale| scale as f32).collect();
     let scales = Array2::from_shape_vec(span.dims(m, k), scales).ok()?;
+    // There is a zero point for each scale.
     let points = given.points.map(Answer::values);
+    let points = points.map(|points| Array2::from_shape_vec(span.dims(m, k), points));
+    let points = points.transpose().ok()?;
     let output = by_rows(rows, m, k, |row, mut y| {
         y.iter_mut().zip(x.row(row)).for_each(|(y, &x)| *y = f64::from(x));
     });
     let restored = by_rows(rows, m, k, |row, mut y| {
-        let zero = points.as_ref().map_or(0.0, |points| points[row]);
         for (col, (y, code)) in y.iter_mut().zip(given.codes.row(row)).enumerate() {
-            *y = (code - zero) * f64::from(scales[span.place(row, col)]);
+            let place = span.place(row, col);
+            let zero = points.as_ref().map_or(0.0, |points| points[place]);
+            *y = (code - zero) * f64::from(scales[place]);
         }
     });
     let noise = noise_ratio(power(x, scales.view(), span, &rows.of(m)));
