@@ -124,6 +124,11 @@ fn what_is_no_tuning_file_is_refused_before_anything_runs() {
     ends(&fusebench(&["tune", "^nothing/like/it"]), 4, &["did you mean"]);
     ends(&fusebench(&["tune", "pipeline_.*", "--tuning", file]), 4, &["nothing to tune"]);
     ends(&fusebench(&["tune", FILTER, "--budget", "0"]), 2, &["above 0"]);
+    if cfg!(target_os = "linux") {
+        let nowhere = "/proc/nowhere/tuning.json";
+        let output = fusebench(&["tune", FILTER, "--preset", "smoke", "--tuning", nowhere]);
+        ends(&output, 2, &["cannot keep winners in /proc", "another path with --tuning"]);
+    }
     ran(test);
 }
 

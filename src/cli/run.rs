@@ -17,7 +17,7 @@ use crate::record::{
     Setup, Status, StoreError, TaskRequest,
 };
 use crate::rng;
-use crate::suite::{Chosen, Item, Sources};
+use crate::suite::{Chosen, Item, Sources, by_rule};
 
 /// Reference operations that `check` spends on each distribution of a cell: a fifth of a second on
 /// two cores, and enough for every row of every smoke shape.
@@ -89,17 +89,16 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
     job.on_devices()
 }
 
-/// The taste that `--quick` gives: of each kernel its first shape and precision, under the last
-/// strategy that suits any device.
-pub fn first_shapes(cells: Vec<Item>) -> Vec<Item> {
-    let groups = cells.chunk_by(|a, b| a.name() == b.name());
+/// The taste that `--quick` gives: of each kernel its first shape and precision, under the
+/// strategy that the rules choose.
+pub fn first_shapes(cells: &[Item], emulated: bool) -> Vec<Item> {
     let taste = |group: &[Item]| {
         let first = &group[0];
         let same = |item: &&Item| item.shape() == first.shape() && item.dtype() == first.dtype();
-        let mut suited = group.iter().filter(same).filter(|item| item.suits() == Suits::Any);
-        suited.next_back().unwrap_or(first).clone()
+        let alike: Vec<Item> = group.iter().filter(same).cloned().collect();
+        by_rule(&alike, emulated).unwrap_or(first).clone()
     };
-    groups.map(taste).collect()
+    cells.chunk_by(|a, b| a.name() == b.name()).map(taste).collect()
 }
 
 /// The selectors to run on, one device each; `None` is the best one.
@@ -156,7 +155,7 @@ impl Job<'_> {
             chosen = tuned::apply(chosen.items, environment, &sources, path)?;
         }
         if self.taste {
-            chosen.items = first_shapes(chosen.items);
+            chosen.items = first_shapes(&chosen.items, environment.device.emulated);
         }
         Ok(chosen)
     }
@@ -347,5 +346,32 @@ pub fn outcome(run: &Run, exhausted: bool) -> Exit {
     } else {
         anstream::eprintln!("fusebench: nothing ran: every cell was skipped or is unsupported");
         Exit::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Preset;
+    use crate::suite::items;
+
+    #[test]
+    fn a_taste_has_every_kernel_once_by_a_strategy_that_does_its_shape() {
+        let all = items(Preset::Models);
+        let mut names: Vec<String> = all.iter().map(Item::name).collect();
+        names.dedup();
+        for emulated in [true, false] {
+            let taste = first_shapes(&all, emulated);
+            assert_eq!(taste.iter().map(Item::name).collect::<Vec<_>>(), names);
+            for item in &taste {
+                let Item::Kernel(cell) = item else { continue };
+                let refused = (cell.variant.refuses)(&cell.shape);
+                let all_refuse = |spec: crate::kernel::Spec| {
+                    spec.variants.iter().all(|v| (v.refuses)(&cell.shape).is_some())
+                };
+                let hopeless = all_refuse(cell.entry.kernel.spec());
+                assert!(refused.is_none() || hopeless, "{}: {refused:?}", item.id());
+            }
+        }
     }
 }

@@ -20,6 +20,21 @@ pub fn default_path() -> Result<PathBuf, Failure> {
     data_folder().map(|dir| dir.join("tuning.json")).ok_or_else(|| Failure::usage(advice))
 }
 
+/// Writes the winners.
+///
+/// # Errors
+/// `Usage` when the file cannot be written.
+pub fn keep(tuning: &Tuning, path: &Path) -> Result<(), Failure> {
+    tuning.write(path).map_err(|error| unwritable(path, &error))
+}
+
+/// A tuning file that cannot be written, and what to do.
+pub fn unwritable(path: &Path, error: &dyn std::error::Error) -> Failure {
+    let (path, why) = (path.display(), error.source().unwrap_or(error));
+    let advice = "choose another path with --tuning FILE";
+    Failure::usage(format!("cannot keep winners in {path}\n{why}\n{advice}"))
+}
+
 /// The winners that count on a device, and where they come from: the user's own file first, then
 /// what ships.
 ///

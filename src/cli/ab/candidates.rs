@@ -65,7 +65,9 @@ fn embedded(flags: &PairFlags, base: &Source, head: &Source) -> Result<Vec<Candi
         anstream::eprintln!("fusebench: {pipelines} cells of pipelines are left out: {why}");
     }
     if flags.quick && flags.selection.filters.is_empty() {
-        items = first_shapes(items);
+        // No device is open yet: the strategies that suit a CPU driver suit any.
+        let emulated = true;
+        items = first_shapes(&items, emulated);
     }
     let candidate = |item: &Item| {
         let path = format!("{}/{}", item.family(), item.name());

@@ -8,7 +8,7 @@ use super::super::crew::Crew;
 use super::super::exit::Failure;
 use super::super::progress::Progress;
 use super::super::run::now;
-use super::super::{interrupt, output};
+use super::super::{interrupt, output, tuned};
 use super::TuneArgs;
 use super::tally::Tally;
 use crate::record::{CellRequest, Environment, Row, Setup, Status, TaskRequest, Tuning, Winner};
@@ -112,7 +112,7 @@ impl Bench {
         let device = &self.environment.device;
         let fingerprint = &self.environment.fingerprint;
         tuning.insert(fingerprint, &device.name, &device.backend, winner.clone());
-        tuning.write(path).map_err(output::failure)
+        tuned::keep(&tuning, path)
     }
 
     /// Strategies first, then other constants for the fastest of them, then the best against the

@@ -76,11 +76,10 @@ pub fn tune(args: &TuneArgs, global: &Global) -> Result<Exit, Failure> {
     let path = args.tuning.clone().map_or_else(tuned::default_path, Ok)?;
     let tuning = Tuning::read(&path).map_err(output::failure)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        let unwritable = |error| Failure::usage(format!("{}: {error}", folder.display()));
-        std::fs::create_dir_all(folder).map_err(unwritable)?;
+        std::fs::create_dir_all(folder).map_err(|error| tuned::unwritable(&path, &error))?;
     }
     // A path nobody can write to is found before measuring.
-    tuning.write(&path).map_err(output::failure)?;
+    tuned::keep(&tuning, &path)?;
     interrupt::listen();
     let setup = Setup {
         protocol: PROTOCOL,
