@@ -122,8 +122,18 @@ fn help_block() -> String {
     block
 }
 
+/// The tables of a file under results/ that a script wrote.
+fn measured(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results").join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("results/{file}: {error}"));
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 2, "results/{file} holds no table");
+    rows.join("\n") + "\n"
+}
+
 fn expected() -> String {
     let text = readme::text();
+    let text = readme::replaced(&text, "verdicts", &measured("verdicts.md"));
     let text = readme::replaced(&text, "kernels", &table(false));
     let text = readme::replaced(&text, "pipelines", &table(true));
     readme::replaced(&text, "help", &help_block())
