@@ -21,6 +21,11 @@ impl Launch {
         Launch { outputs: vec![output], scratch: Vec::new(), dispatches }
     }
 
+    /// How many buffers it binds to write.
+    pub fn written(&self) -> usize {
+        self.outputs.len() + self.scratch.len()
+    }
+
     /// The same with an override constant set by the shape.
     pub fn with_constant(mut self, name: &'static str, value: f64) -> Self {
         for dispatch in &mut self.dispatches {

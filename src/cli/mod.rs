@@ -4,6 +4,7 @@ mod ab;
 mod args;
 mod arguments;
 mod budget;
+mod catalogue;
 mod compare;
 mod confirm;
 mod crew;

@@ -204,7 +204,7 @@ impl Job<'_> {
         Ok(outcome(&run, exhausted))
     }
 
-    /// Does every cell in an order shuffled by the seed; rows end up in the order of selection.
+    /// Does every cell; rows end up in the order of selection.
     ///
     /// # Errors
     /// When a row cannot be written; the rows so far are in `run`.
@@ -241,7 +241,7 @@ impl Job<'_> {
                 }
             };
             progress.done();
-            row.tuned = chosen.tuned.contains(&id);
+            row.tuned = chosen.tuned.contains_key(&id);
             if row.status == Status::Skipped && interrupt::requested() {
                 break;
             }
@@ -258,8 +258,8 @@ impl Job<'_> {
         written
     }
 
-    /// Positions of the cells to do, shuffled within each round of shapes. Strategies made for GPUs
-    /// are timed on a CPU driver only when asked for by name.
+    /// Positions of the cells to do; those to be timed are shuffled within each round of shapes.
+    /// Strategies made for GPUs are timed on a CPU driver only when asked for by name.
     fn order(&self, cells: &[Item], emulated: bool) -> Vec<usize> {
         let timed = matches!(self.mode, Mode::Run { .. });
         let only_suited = timed && emulated && self.selection.variant.is_empty();
@@ -272,6 +272,14 @@ impl Job<'_> {
                 "fusebench: {left_out} cells with strategies made for GPUs are left out on this \
                  CPU driver; --variant runs them"
             );
+        }
+        if !timed {
+            // Shapes of one shader in a row, so that it is compiled once.
+            order.sort_by_cached_key(|&position| {
+                let cell = &cells[position];
+                (cell.name(), cell.variant(), cell.dtype().name())
+            });
+            return order;
         }
         // When time runs out, every kernel has had its first shapes.
         let rounds = rounds(cells);

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
+use super::catalogue::Catalogue;
 use super::exit::Exit;
 use super::{dump, input, pairs};
 use crate::given::UserTensors;
 use crate::gpu::{Checks, GpuError, Selector, enumerate};
-use crate::kernel::Preset;
 use crate::record::{
     CellRequest, DumpRequest, Event, PROTOCOL, Request, Setup, TaskRequest, check_finite,
 };
 use crate::suite::{
-    Attempt, Cell, Effort, Found, Item, Pairs, Session, Sources, Task, device_record, items,
+    Attempt, Cell, Effort, Found, Item, Pairs, Session, Sources, Task, device_record,
 };
 
 /// Serves requests until standard input ends.
@@ -25,6 +25,7 @@ pub fn serve() -> Exit {
     let requests = listen(Arc::clone(&interrupt));
     let (mut session, mut tensors) = (None, UserTensors::default());
     let mut pairs = Pairs::default();
+    let mut catalogue = Catalogue::default();
     for request in requests {
         let keep_going = match request {
             Request::Devices => {
@@ -43,14 +44,19 @@ pub fn serve() -> Exit {
             },
             Request::Peaks => session.as_mut().is_some_and(measure_peaks),
             Request::Cell(cell) => {
-                session.as_mut().is_some_and(|session| work(session, &tensors, &cell))
+                let (listed, preset) = (cell.fitted_from.as_deref(), &cell.preset);
+                let item = catalogue.fitted(&cell.id, listed, preset, &tensors);
+                session.as_mut().is_some_and(|session| work(session, item, &cell))
             }
             Request::Dump(dump) => {
-                session.as_mut().is_some_and(|session| write(session, &tensors, &dump))
+                let (listed, preset) = (dump.fitted_from.as_deref(), &dump.preset);
+                let item = catalogue.fitted(&dump.id, listed, preset, &tensors);
+                session.as_mut().is_some_and(|session| write(session, item, &dump))
             }
             Request::Calibrate => session.as_mut().is_some_and(calibrate),
             Request::Side(side) => {
-                session.as_mut().is_some_and(|session| pairs::side(session, &mut pairs, &side))
+                let item = catalogue.find(&side.id, &side.preset);
+                session.as_mut().is_some_and(|open| pairs::side(open, &mut pairs, item, &side))
             }
             Request::Visit(visit) => {
                 session.as_ref().is_some_and(|session| pairs::visit(session, &mut pairs, &visit))
@@ -170,8 +176,7 @@ fn measure_peaks(session: &mut Session) -> bool {
 }
 
 /// Does one cell; false when the device is lost and a fresh worker has to go on.
-fn work(session: &mut Session, tensors: &UserTensors, request: &CellRequest) -> bool {
-    let found = find_fitted(&request.id, request.fitted_from.as_deref(), &request.preset, tensors);
+fn work(session: &mut Session, found: Result<Item, String>, request: &CellRequest) -> bool {
     let unknown = || format!("{} has no such constants", request.id);
     let found = found.and_then(|item| item.with_constants(&request.constants).ok_or_else(unknown));
     let item = match found {
@@ -222,8 +227,7 @@ fn mutated(
 }
 
 /// Dumps one cell; false when the device is lost.
-fn write(session: &Session, tensors: &UserTensors, request: &DumpRequest) -> bool {
-    let found = find_fitted(&request.id, request.fitted_from.as_deref(), &request.preset, tensors);
+fn write(session: &Session, found: Result<Item, String>, request: &DumpRequest) -> bool {
     let cell = match found {
         Ok(Item::Kernel(cell)) => cell,
         Ok(Item::Pipeline(_)) => {
@@ -248,27 +252,4 @@ pub(super) fn lose_device(session: &Session, id: &str) {
     if std::env::var("FUSEBENCH_TEST_LOSE_DEVICE").is_ok_and(|chosen| chosen == id) {
         session.gpu().abandon();
     }
-}
-
-pub(super) fn find(id: &str, preset: &str) -> Option<Item> {
-    let preset = Preset::ALL.into_iter().find(|p| p.name() == preset)?;
-    items(preset).into_iter().find(|item| item.id() == id)
-}
-
-/// The item of a preset, or the one that the tensors make of another one.
-fn find_fitted(
-    id: &str,
-    fitted_from: Option<&str>,
-    preset: &str,
-    tensors: &UserTensors,
-) -> Result<Item, String> {
-    let listed = fitted_from.unwrap_or(id);
-    let of = |known: &Preset| known.name() == preset;
-    let all = Preset::ALL.into_iter().find(of).map(items).unwrap_or_default();
-    let item = all.into_iter().find(|item| item.id() == listed);
-    let item = item.ok_or_else(|| format!("no cell {listed} in preset {preset}"))?;
-    let (Some(_), Item::Kernel(cell)) = (fitted_from, &item) else { return Ok(item) };
-    let fitted = cell.fitted(tensors).map_err(|misfit| misfit.to_string())?;
-    let same = fitted.filter(|cell| cell.id() == id).map(Item::from);
-    same.ok_or_else(|| "the tensors are not those that the run began with".to_owned())
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::error::GpuError;
+use super::stopwatch::Waits;
 use crate::kernel::Elem;
 use crate::shader::{Matrix, SUBGROUP_OF_8};
 
@@ -232,6 +233,7 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub report: AdapterReport,
+    pub waits: Waits,
     lost: Arc<Mutex<Option<String>>>,
     uncaptured: Arc<Mutex<Option<GpuError>>>,
 }
@@ -262,6 +264,7 @@ impl Gpu {
             device,
             queue,
             report: AdapterReport::of(&adapter),
+            waits: Waits::default(),
             lost: Arc::default(),
             uncaptured: Arc::default(),
         };
@@ -297,8 +300,8 @@ impl Gpu {
 
     /// Waits until the queue is idle.
     pub(super) fn wait(&self) -> Result<(), GpuError> {
-        self.device
-            .poll(wgpu::PollType::wait_indefinitely())
+        self.waits
+            .count(|| self.device.poll(wgpu::PollType::wait_indefinitely()))
             .map_err(|error| GpuError::Lost(error.to_string()))?;
         self.healthy()
     }

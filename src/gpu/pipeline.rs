@@ -67,7 +67,34 @@ impl Step {
 /// Values of the overrides of one entry point.
 type Constants = Vec<(&'static str, f64)>;
 
+/// A shader's text as the device took it, and the pipelines made from it so far.
+pub struct Shader {
+    module: wgpu::ShaderModule,
+    checks: Checks,
+    bindings: wgpu::BindGroupLayout,
+    layout: wgpu::PipelineLayout,
+    built: Vec<(&'static str, Constants, wgpu::ComputePipeline)>,
+}
+
 impl Gpu {
+    /// Takes a text that binds `inputs` tensors read-only and `written` buffers to write.
+    pub fn shader(
+        &self,
+        source: &str,
+        inputs: usize,
+        written: usize,
+        checks: Checks,
+    ) -> Result<Shader, GpuError> {
+        let module = self.scoped(|| self.module(source, checks)).map_err(as_shader_error)?;
+        let bindings = self.bind_group_layout(inputs, written);
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&bindings)],
+            immediate_size: 0,
+        });
+        Ok(Shader { module, checks, bindings, layout, built: Vec::new() })
+    }
+
     /// Compiles `source` for every dispatch of the launch; `inputs` tensors are bound read-only.
     pub fn compile(
         &self,
@@ -77,47 +104,56 @@ impl Gpu {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
+        let mut shader = self.shader(source, inputs, launch.written(), checks)?;
+        self.program(&mut shader, launch, variant)
+    }
+
+    /// The dispatches of a launch; those that differ in size or slice alone share a pipeline, with
+    /// earlier launches too.
+    pub fn program(
+        &self,
+        shader: &mut Shader,
+        launch: &Launch,
+        variant: &Variant,
+    ) -> Result<Program, GpuError> {
         self.fits(launch)?;
-        let module = self.scoped(|| self.module(source, checks)).map_err(as_shader_error)?;
-        let layout = self.bind_group_layout(inputs, launch.outputs.len() + launch.scratch.len());
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
         let mut passes = Vec::new();
-        // Slices of one buffer share a pipeline.
-        let mut built: Vec<(&str, Constants, wgpu::ComputePipeline)> = Vec::new();
         // An empty grid is a run that does nothing (rule E7).
         let work = launch.dispatches.iter().filter(|dispatch| !dispatch.grid.contains(&0));
         for dispatch in work {
             let constants = variant.constants.iter().chain(&dispatch.constants).copied();
-            let constants: Constants = constants.collect();
-            let (grid, slice) = (dispatch.grid, dispatch.slice.clone());
-            let known =
-                built.iter().find(|(entry, set, _)| *entry == dispatch.entry && *set == constants);
-            if let Some((.., pipeline)) = known {
-                passes.push(Pass { pipeline: pipeline.clone(), grid, slice });
-                continue;
-            }
-            let create = || {
-                self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some(dispatch.entry),
-                    layout: Some(&pipeline_layout),
-                    module: &module,
-                    entry_point: Some(dispatch.entry),
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &constants,
-                        zero_initialize_workgroup_memory: checks == Checks::Safe,
-                    },
-                    cache: None,
-                })
-            };
-            let pipeline = self.scoped(create).map_err(as_shader_error)?;
-            built.push((dispatch.entry, constants, pipeline.clone()));
-            passes.push(Pass { pipeline, grid, slice });
+            let pipeline = self.pipeline(shader, dispatch.entry, constants.collect())?;
+            passes.push(Pass { pipeline, grid: dispatch.grid, slice: dispatch.slice.clone() });
         }
-        Ok(Program { passes, layout })
+        Ok(Program { passes, layout: shader.bindings.clone() })
+    }
+
+    fn pipeline(
+        &self,
+        shader: &mut Shader,
+        entry: &'static str,
+        constants: Constants,
+    ) -> Result<wgpu::ComputePipeline, GpuError> {
+        let known = shader.built.iter().find(|(name, set, _)| *name == entry && *set == constants);
+        if let Some((.., pipeline)) = known {
+            return Ok(pipeline.clone());
+        }
+        let create = || {
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(entry),
+                layout: Some(&shader.layout),
+                module: &shader.module,
+                entry_point: Some(entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    zero_initialize_workgroup_memory: shader.checks == Checks::Safe,
+                },
+                cache: None,
+            })
+        };
+        let pipeline = self.scoped(create).map_err(as_shader_error)?;
+        shader.built.push((entry, constants, pipeline.clone()));
+        Ok(pipeline)
     }
 
     fn module(&self, source: &str, checks: Checks) -> wgpu::ShaderModule {

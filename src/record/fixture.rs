@@ -212,6 +212,7 @@ pub(crate) fn row(
         stages: Vec::new(),
         compile_s: None,
         verify_s: None,
+        harness_s: None,
         device_bytes: None,
     }
 }
@@ -283,6 +284,7 @@ pub(crate) fn timed(row: Row, seconds: [f64; 3], bound_by: &str, fraction: f64) 
         stages: Vec::new(),
         compile_s: Some(0.0063),
         verify_s: Some(0.21),
+        harness_s: Some(0.04),
         device_bytes: Some(1_776_000),
         ..row
     }

@@ -32,7 +32,8 @@ const ALLOWED: &str = "
     rows.id rows.kernel rows.variant rows.dtype rows.family rows.shape rows.shape.* rows.option
     rows.model rows.preset rows.constants rows.constants.* rows.tuned rows.checks rows.status
     rows.reason rows.work rows.time rows.rate
-    rows.accuracy rows.time_trusted rows.stages rows.compile_s rows.verify_s rows.device_bytes
+    rows.accuracy rows.time_trusted rows.stages rows.compile_s rows.verify_s rows.harness_s
+    rows.device_bytes
     rows.stages.name rows.stages.id rows.stages.work rows.stages.work.flops
     rows.stages.work.bytes rows.stages.work.arithmetic rows.stages.median rows.stages.share
     rows.stages.device_bytes rows.stages.worst_over_bound

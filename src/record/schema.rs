@@ -163,6 +163,10 @@ pub struct Row {
     /// Holding the outputs to the reference, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_s: Option<f64>,
+    /// Seconds that were neither the device's nor spent on verification: drawing and uploading
+    /// data, compiling, statistics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harness_s: Option<f64>,
     /// Bytes of device memory the cell's buffers take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_bytes: Option<u64>,

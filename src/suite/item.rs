@@ -163,6 +163,7 @@ impl Item {
             stages: Vec::new(),
             compile_s: None,
             verify_s: None,
+            harness_s: None,
             device_bytes: None,
         }
     }

@@ -29,4 +29,4 @@ pub use pipeline_cell::{PipelineCell, pipeline_cells};
 pub use session::{CellError, Session};
 pub use sources::Sources;
 pub use task::{Effort, Task};
-pub use tuning::{Chosen, by_rule, choose, gain, variations};
+pub use tuning::{Chosen, Layer, by_rule, choose, gain, variations};

@@ -124,9 +124,11 @@ impl Session {
         alive("verifying", expected_s(ideal_s));
         let ran = self.run_chain(chain, programs)?;
         row.device_bytes = Some(ran.prepared.bytes());
-        let started = Instant::now();
-        let findings = self.judge_chain(cell, task, &ran, row)?;
-        row.verify_s = Some(started.elapsed().as_secs_f64());
+        let watch = self.gpu.stopwatch();
+        let findings = self.judge_chain(cell, task, &ran, row);
+        row.verify_s = Some(watch.wall_s());
+        self.verifying_s += watch.host_s();
+        let findings = findings?;
         row.stages = stage_records(&ran, &findings);
         let Some(plan) = task.plan() else { return Ok(()) };
         let Ran { chain, programs, prepared, outputs } = ran;

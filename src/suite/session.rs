@@ -1,5 +1,7 @@
 //! An open device and everything a cell needs on it.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
-use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
+use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Shader, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
 use crate::measure::canary;
@@ -24,6 +26,8 @@ use crate::shader;
 /// Reference operations spent on verifying a probe, of which some rows are enough: they all do the
 /// same.
 pub(super) const PROBE_FLOPS: f64 = 2e6;
+/// Shaders kept for the next shape: more than the stages of any pipeline.
+const KEPT_SHADERS: usize = 32;
 /// Target length of the canary.
 const CANARY_S: f64 = 1e-3;
 /// Browsers round timestamps to multiples of this.
@@ -45,6 +49,19 @@ pub struct Session {
     pub(super) host_sweep: Option<HostSweep>,
     pub(super) timer: record::Timer,
     pub(super) interrupt: Arc<AtomicBool>,
+    /// What was compiled last, the latest in front.
+    compiled: RefCell<VecDeque<(Text, Shader)>>,
+    /// Host time of verification in the cell under way.
+    pub(super) verifying_s: f64,
+}
+
+/// What a shader is compiled from.
+#[derive(PartialEq, Eq)]
+struct Text {
+    source: String,
+    inputs: usize,
+    written: usize,
+    checks: Checks,
 }
 
 /// Why a cell has no result.
@@ -127,6 +144,8 @@ impl Session {
             host_sweep: None,
             timer,
             interrupt,
+            compiled: RefCell::default(),
+            verifying_s: 0.0,
         })
     }
 
@@ -204,14 +223,29 @@ impl Session {
         }
     }
 
+    /// What was compiled lately serves the next shape of the same shader too.
     pub(super) fn compile(
         &self,
         cell: &Cell,
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let source = shader::source(self.sources.get(cell.entry), &cell.dialect());
-        self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
+        let (launch, dialect) = (cell.launch(), cell.dialect());
+        let source = shader::source(self.sources.get(cell.entry), &dialect);
+        let text = Text { source, inputs, written: launch.written(), checks };
+        let mut compiled = self.compiled.borrow_mut();
+        let known = compiled.iter().position(|(known, _)| *known == text);
+        let (text, mut shader) = match known.and_then(|position| compiled.remove(position)) {
+            Some(known) => known,
+            None => {
+                let shader = self.gpu.shader(&text.source, inputs, text.written, checks)?;
+                (text, shader)
+            }
+        };
+        let program = self.gpu.program(&mut shader, &launch, cell.variant);
+        compiled.push_front((text, shader));
+        compiled.truncate(KEPT_SHADERS);
+        program
     }
 
     /// Seconds per dispatch in one pass of `batch`.
@@ -273,12 +307,19 @@ impl Session {
         alive: &mut dyn FnMut(&'static str, f64),
     ) -> (Row, bool) {
         let mut row = item.row(Status::Ok, None, self.checks.name());
+        if task.plan().is_some() {
+            // A row with times has a compile time of its own.
+            self.compiled.take();
+        }
+        self.verifying_s = 0.0;
+        let watch = self.gpu.stopwatch();
         let result = match item {
             Item::Kernel(cell) => {
                 self.try_run(cell, task, &mut row, alive).map_err(|error| error.naming_slices(cell))
             }
             Item::Pipeline(cell) => self.try_pipeline(cell, task, &mut row, alive),
         };
+        row.harness_s = Some((watch.host_s() - self.verifying_s).max(0.0));
         match result {
             Ok(()) => (row, false),
             Err(error) => {
@@ -298,14 +339,15 @@ impl Session {
     ) -> Result<(), CellError> {
         let ideal_s = self.refuse(cell, task)?;
         alive("compiling", 0.0);
-        let started = Instant::now();
         let inputs = self.timed_inputs(cell);
+        let started = Instant::now();
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         let scope = self.scope(cell, task);
         let mut verifying = || alive("verifying", expected_s(ideal_s));
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut verifying)?;
         row.verify_s = Some(verdict.seconds);
+        self.verifying_s += verdict.host_s;
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
         if let Some(failure) = verdict.failure {

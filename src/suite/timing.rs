@@ -167,7 +167,7 @@ impl Target for CellTimer<'_> {
                 self.prepared
             }
             Cold::HostSweep(sweep) => {
-                sweep.run();
+                self.watch.gpu.waits.count(|| sweep.run());
                 self.prepared
             }
             Cold::Unavailable => self.prepared,

@@ -1,13 +1,13 @@
 //! Which strategies and constants are worth trying, which one wins, and which cells a device that
 //! was tuned runs. Pure; the command `tune` does the measuring.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::cell::Cell;
 use super::item::Item;
 use super::sources::Sources;
 use crate::kernel::{Suits, Variant};
-use crate::record::{TunedDevice, Winner};
+use crate::record::Winner;
 
 /// Constants worth other values. A value that a kernel cannot work with fails verification.
 const TUNABLE: [(&str, &[f64]); 3] = [
@@ -64,19 +64,26 @@ pub fn gain(rule_s: &[f64], challenger_s: &[f64]) -> Option<f64> {
     (gains[0] > 1.0 && middle >= LEAST_GAIN).then_some(middle)
 }
 
+/// Winners of one origin.
+pub struct Layer<'a> {
+    pub origin: &'static str,
+    pub winners: &'a [Winner],
+}
+
 /// The cells of a tuned device.
 #[derive(Default)]
 pub struct Chosen {
     pub items: Vec<Item>,
-    /// Ids of those that a winner stands for.
-    pub tuned: HashSet<String>,
+    /// Ids of those that a winner stands for, and where that comes from.
+    pub tuned: HashMap<String, &'static str>,
     /// Winners among shaders that have changed since: they count for nothing.
     pub stale: usize,
 }
 
 /// Leaves only the winner of each kernel, precision and shape whose class was tuned, with its
-/// constants, where it is among the cells chosen.
-pub fn choose(items: Vec<Item>, device: &TunedDevice, sources: &Sources) -> Chosen {
+/// constants, where it is among the cells chosen. Of several layers the first one counts that has a
+/// winner among the shaders in force.
+pub fn choose(items: Vec<Item>, layers: &[Layer<'_>], sources: &Sources) -> Chosen {
     let mut chosen = Chosen::default();
     let mut stale = HashSet::new();
     let shape_of = |item: &Item| (item.name(), item.dtype(), item.shape().clone());
@@ -87,24 +94,22 @@ pub fn choose(items: Vec<Item>, device: &TunedDevice, sources: &Sources) -> Chos
         let (group, others) = rest.split_at(rest.iter().take_while(same).count());
         for item in group {
             let alike = || group.iter().filter(|other| shape_of(other) == shape_of(item));
-            let winner = match (item, winner_of(item, device)) {
-                (Item::Kernel(cell), Some(winner))
-                    if winner.shader == sources.hash_of(cell.entry) =>
-                {
-                    alike().find(|other| other.variant() == winner.variant).map(|_| winner)
-                }
-                (_, Some(winner)) => {
+            let winner = match winner_of(item, layers, sources) {
+                Some(Found::Current(origin, winner)) => alike()
+                    .find(|other| other.variant() == winner.variant)
+                    .map(|_| (origin, winner)),
+                Some(Found::Stale(winner)) => {
                     stale.insert((&winner.kernel, &winner.dtype, &winner.class));
                     None
                 }
-                _ => None,
+                None => None,
             };
             match winner {
                 None => chosen.items.push(item.clone()),
-                Some(winner) if winner.variant == item.variant() => {
+                Some((origin, winner)) if winner.variant == item.variant() => {
                     let constants: Vec<_> = winner.constants.clone().into_iter().collect();
                     let tuned = item.with_constants(&constants).unwrap_or_else(|| item.clone());
-                    chosen.tuned.insert(tuned.id());
+                    chosen.tuned.insert(tuned.id(), origin);
                     chosen.items.push(tuned);
                 }
                 Some(_) => {}
@@ -116,12 +121,25 @@ pub fn choose(items: Vec<Item>, device: &TunedDevice, sources: &Sources) -> Chos
     chosen
 }
 
-fn winner_of<'a>(item: &Item, device: &'a TunedDevice) -> Option<&'a Winner> {
+enum Found<'a> {
+    Current(&'static str, &'a Winner),
+    Stale(&'a Winner),
+}
+
+fn winner_of<'a>(item: &Item, layers: &[Layer<'a>], sources: &Sources) -> Option<Found<'a>> {
     let Item::Kernel(Cell { entry, dtype, shape, .. }) = item else { return None };
-    let class = shape.class();
-    device.winners.iter().find(|winner| {
-        winner.kernel == entry.name && winner.dtype == dtype.name() && winner.class == class
-    })
+    let (class, shader) = (shape.class(), sources.hash_of(entry));
+    let mut stale = None;
+    for &Layer { origin, winners } in layers {
+        let of_item = |winner: &&Winner| {
+            winner.kernel == entry.name && winner.dtype == dtype.name() && winner.class == class
+        };
+        match winners.iter().find(of_item) {
+            Some(winner) if winner.shader == shader => return Some(Found::Current(origin, winner)),
+            found => stale = stale.or(found),
+        }
+    }
+    stale.map(Found::Stale)
 }
 
 #[cfg(test)]
@@ -139,25 +157,26 @@ mod tests {
         all.into_iter().filter(|item| *item.shape() == shape).collect()
     }
 
-    fn device(variant: &str, constants: &[(&str, f64)], shader: String) -> TunedDevice {
+    fn winner(variant: &str, constants: &[(&str, f64)], shader: String) -> [Winner; 1] {
         let constants = constants.iter().map(|&(name, value)| (name.to_owned(), value));
-        TunedDevice {
-            fingerprint: String::new(),
-            name: String::new(),
-            backend: String::new(),
-            winners: vec![Winner {
-                kernel: "softmax".to_owned(),
-                dtype: "f32".to_owned(),
-                class: softmax()[0].shape().class(),
-                variant: variant.to_owned(),
-                constants: constants.collect::<BTreeMap<_, _>>(),
-                shape: String::new(),
-                gain: 1.0,
-                tried: 1,
-                shader,
-                tuned: String::new(),
-            }],
-        }
+        [Winner {
+            kernel: "softmax".to_owned(),
+            dtype: "f32".to_owned(),
+            class: softmax()[0].shape().class(),
+            variant: variant.to_owned(),
+            constants: constants.collect::<BTreeMap<_, _>>(),
+            shape: String::new(),
+            gain: 1.0,
+            tried: 1,
+            shader,
+            tuned: String::new(),
+        }]
+    }
+
+    fn chosen(items: Vec<Item>, layers: &[&[Winner]]) -> Chosen {
+        let origins = ["first", "second"].into_iter();
+        let layers = origins.zip(layers).map(|(origin, winners)| Layer { origin, winners });
+        choose(items, &layers.collect::<Vec<_>>(), &Sources::default())
     }
 
     fn shader() -> String {
@@ -167,12 +186,12 @@ mod tests {
 
     #[test]
     fn only_the_winner_is_left_with_its_constants() {
-        let tuned = device("thread", &[("WG", 16.0)], shader());
-        let chosen = choose(softmax(), &tuned, &Sources::default());
+        let chosen = chosen(softmax(), &[&winner("thread", &[("WG", 16.0)], shader())]);
         assert_eq!(chosen.items.len(), 1);
         assert_eq!(chosen.items[0].constants(), [("WG".to_owned(), 16.0)]);
         assert_eq!(chosen.items[0].row(crate::record::Status::Ok, None, "safe").constants.len(), 1);
-        assert!(chosen.tuned.contains(&softmax()[0].id()) && chosen.stale == 0);
+        assert_eq!(chosen.tuned[&softmax()[0].id()], "first");
+        assert_eq!(chosen.stale, 0);
     }
 
     #[test]
@@ -180,10 +199,27 @@ mod tests {
         let all = softmax();
         let ids = |items: &[Item]| items.iter().map(Item::id).collect::<Vec<_>>();
         let others: Vec<Item> = all.iter().filter(|i| i.variant() != "thread").cloned().collect();
-        let tuned = device("thread", &[], shader());
-        assert_eq!(ids(&choose(others.clone(), &tuned, &Sources::default()).items), ids(&others));
-        let old = choose(all.clone(), &device("thread", &[], "0".to_owned()), &Sources::default());
-        assert_eq!((ids(&old.items), old.stale, old.tuned.len()), (ids(&all), 1, 0));
+        let current = winner("thread", &[], shader());
+        assert_eq!(ids(&chosen(others.clone(), &[&current]).items), ids(&others));
+        let old = winner("thread", &[], "0".to_owned());
+        let found = chosen(all.clone(), &[&old]);
+        assert_eq!((ids(&found.items), found.stale, found.tuned.len()), (ids(&all), 1, 0));
+    }
+
+    #[test]
+    fn the_first_layer_with_a_current_winner_counts() {
+        let old = winner("workgroup", &[], "0".to_owned());
+        let (thread, other) =
+            (winner("thread", &[], shader()), winner("thread", &[("WG", 16.0)], shader()));
+        for (layers, origin, constants) in [
+            ([&thread, &other], "first", 0),
+            ([&old, &other], "second", 1),
+            ([&thread, &old], "first", 0),
+        ] {
+            let found = chosen(softmax(), &layers.map(|layer| &layer[..]));
+            assert_eq!(found.tuned.values().collect::<Vec<_>>(), [&origin]);
+            assert_eq!((found.items[0].constants().len(), found.stale), (constants, 0));
+        }
     }
 
     #[test]

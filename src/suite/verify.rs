@@ -1,7 +1,5 @@
 //! Whether a kernel's output is right, by the gates of [`crate::accuracy`].
 
-use std::time::Instant;
-
 use ndarray::Array2;
 
 use super::cell::Cell;
@@ -36,6 +34,8 @@ pub struct Verdict {
     /// What all this took, but for drawing and uploading the data that is timed next and the first
     /// dispatch, which a timed run needs too: drivers finish compiling in it.
     pub seconds: f64,
+    /// The part of that in which the host did not wait for the device.
+    pub host_s: f64,
 }
 
 /// One verified run: what was uploaded, the buffers, and what came back.
@@ -92,25 +92,26 @@ pub fn verify(
     alive: &mut dyn FnMut(),
 ) -> Result<Verdict, GpuError> {
     let mut findings = Vec::new();
-    let mut seconds = 0.0;
+    let (mut seconds, mut host_s) = (0.0, 0.0);
     let (mut first, mut timed) = (None, Some(timed));
     for &distribution in &scope.distributions {
         alive();
-        let mut started = Instant::now();
+        let mut watch = gpu.stopwatch();
         let wanted_anyway = timed.is_some();
         let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
         let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
         let steps = [Step { program: program.clone(), set }];
         gpu.run(&steps)?;
         if wanted_anyway {
-            started = Instant::now();
+            watch = gpu.stopwatch();
         }
         let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
         let checked = Checked { inputs, set, outputs };
         let drawn = (distribution, noise(cell, distribution));
         let finding = examine(cell, scope, drawn, &checked.inputs, &checked.outputs);
-        seconds += started.elapsed().as_secs_f64();
+        seconds += watch.wall_s();
+        host_s += watch.host_s();
         first.get_or_insert(checked);
         let failed = finding.failure.is_some();
         findings.push(finding);
@@ -121,7 +122,7 @@ pub fn verify(
     let (mut accuracy, mut failure) = summarise(&findings, cell.is_empty());
     cell.note_given(&mut accuracy, &mut failure);
     let first = first.expect("at least one distribution is checked");
-    Ok(Verdict { first, accuracy, failure, seconds })
+    Ok(Verdict { first, accuracy, failure, seconds, host_s })
 }
 
 /// Holds outputs to the tracked reference.
