@@ -5,12 +5,15 @@
 // -> z[batch, tokens without bottlenecks, heads, D], f_next as f.
 //
 // ends hold where each modality stops. An absent one is never read and gives zeros; with none the
-// bottlenecks stay. `parts[modalities, batch, bottlenecks, heads, D]` is what will be averaged. The
-// attention keeps a running maximum (arXiv 2205.14135).
+// bottlenecks stay. `scratch` starts with the parts[modalities, batch, bottlenecks, heads, D] that
+// will be averaged. The attention keeps a running maximum (arXiv 2205.14135) or, unfused, leaves
+// its scores behind the parts: those of all rows, or of one slice of them after the other.
 
 struct Params {
     batch: u32, heads: u32, modalities: u32, bottlenecks: u32,
     end0: u32, end1: u32, end2: u32, scale: f32,
+    // The rows of an unfused slice, how many, and the most keys that a row has.
+    first: u32, rows: u32, longest: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -24,7 +27,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> present: array<u32>;
 @group(0) @binding(6) var<storage, read_write> z: array<T>;
 @group(0) @binding(7) var<storage, read_write> f_next: array<T>;
-@group(0) @binding(8) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(8) var<storage, read_write> scratch: array<f32>;
 
 override WG: u32 = 64u;
 override D: u32 = 64u;
@@ -73,20 +76,22 @@ fn number(r: Row, token: u32) -> u32 {
     return (r.b * end_of(params.modalities - 1u) + token) * params.heads + r.h;
 }
 
-// Stores the mean of values: a token into z, a bottleneck among the parts.
-fn finish(r: Row) {
+// Stores element i of the mean of values: of a token in z, of a bottleneck among the parts.
+fn place(r: Row, i: u32, mean: f32) {
     let plain = end_of(r.m) - params.bottlenecks;
-    let divisor = select(total, 1.0, total == 0.0);
     if (r.token < plain) {
         let each = end_of(params.modalities - 1u) - params.modalities * params.bottlenecks;
         let token = r.b * each + r.token - r.m * params.bottlenecks;
-        let to = (token * params.heads + r.h) * D;
-        for (var i = 0u; i < D; i++) { z[to + i] = to_storage(sums[i / 4u][i % 4u] / divisor); }
+        z[(token * params.heads + r.h) * D + i] = to_storage(mean);
     } else {
         let token = (r.m * params.batch + r.b) * params.bottlenecks + r.token - plain;
-        let to = (token * params.heads + r.h) * D;
-        for (var i = 0u; i < D; i++) { parts[to + i] = sums[i / 4u][i % 4u] / divisor; }
+        scratch[(token * params.heads + r.h) * D + i] = mean;
     }
+}
+
+fn finish(r: Row) {
+    let divisor = select(total, 1.0, total == 0.0);
+    for (var i = 0u; i < D; i++) { place(r, i, sums[i / 4u][i % 4u] / divisor); }
 }
 
 // One invocation a row, no barrier: D % 4 = 0.
@@ -161,6 +166,83 @@ fn tile(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     if (token < stop) { finish(r); }
 }
 
+// Where the scores of a row of the slice are.
+fn scores_of(index: u32) -> u32 {
+    let parts = params.modalities * params.batch * params.bottlenecks * params.heads * D;
+    return parts + index * params.longest;
+}
+
+fn keys_of(r: Row) -> u32 {
+    return select(0u, end_of(r.m) - start_of(r.m), is_present(r.b, r.m));
+}
+
+// One invocation a score.
+@compute @workgroup_size(WG)
+fn score_pairs(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let pair = (wid.x + wid.y * groups.x) * WG + lane;
+    let index = pair / params.longest;
+    if (index >= params.rows) { return; }
+    let r = row_of(params.first + index);
+    let key = pair % params.longest;
+    if (key >= keys_of(r)) { return; }
+    let from_q = number(r, r.token) * D;
+    let from_k = number(r, start_of(r.m) + key) * D;
+    var products = 0.0;
+    for (var i = 0u; i < D; i++) { products += f32(q[from_q + i]) * f32(k[from_k + i]); }
+    scratch[scores_of(index) + key] = products * params.scale;
+}
+
+var<workgroup> partial: array<f32, WG>;
+
+// Sum or maximum over the workgroup, the same bits in every invocation.
+fn reduce(lane: u32, value: f32, is_sum: bool) -> f32 {
+    partial[lane] = value;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) {
+            let other = partial[lane + half];
+            partial[lane] = select(max(partial[lane], other), partial[lane] + other, is_sum);
+        }
+    }
+    return workgroupUniformLoad(&partial[0]);
+}
+
+// One workgroup a row of scores, in place.
+@compute @workgroup_size(WG)
+fn softmax_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let index = wid.x + wid.y * groups.x;
+    if (index >= params.rows) { return; }
+    let base = scores_of(index);
+    let stop = base + keys_of(row_of(params.first + index));
+    var highest = LOWEST;
+    for (var i = base + lane; i < stop; i += WG) { highest = max(highest, scratch[i]); }
+    highest = reduce(lane, highest, false);
+    var sum = 0.0;
+    for (var i = base + lane; i < stop; i += WG) { sum += exp(scratch[i] - highest); }
+    sum = reduce(lane, sum, true);
+    for (var i = base + lane; i < stop; i += WG) { scratch[i] = exp(scratch[i] - highest) / sum; }
+}
+
+// One invocation an element of a row.
+@compute @workgroup_size(WG)
+fn mix_values(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let element = (wid.x + wid.y * groups.x) * WG + lane;
+    let index = element / D;
+    if (index >= params.rows) { return; }
+    let r = row_of(params.first + index);
+    let weights = scores_of(index);
+    let values = number(r, start_of(r.m)) * D + element % D;
+    let keys = keys_of(r);
+    var sum = 0.0;
+    for (var key = 0u; key < keys; key++) {
+        sum += scratch[weights + key] * f32(v[values + key * params.heads * D]);
+    }
+    place(r, element % D, sum);
+}
+
 // One invocation an element of f_next.
 @compute @workgroup_size(WG)
 fn average(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -172,7 +254,7 @@ fn average(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) group
     var count = 0.0;
     for (var m = 0u; m < params.modalities; m++) {
         if (is_present(index / each, m)) {
-            sum += parts[m * params.batch * each + index];
+            sum += scratch[m * params.batch * each + index];
             count += 1.0;
         }
     }

@@ -1,14 +1,18 @@
 // Low-rank multimodal fusion (arXiv 1806.00064):
 // y = bias + sum over r of w_r * product over m of (F_m^r . [1; x_m]).
 // x[batch, total] (the modalities of a sample side by side), first[modalities + 1] = where each
-// one starts, f: for each modality [rank, width + 1, outputs], one after the other, w[rank],
-// bias[outputs], present[batch] (bit m) -> y[batch, outputs].
+// one starts, f[rank, total + modalities, outputs] (of each modality the row of its one, then those
+// of its entries), w[rank], bias[outputs], present[batch] (bit m) -> y[batch, outputs].
 // An absent modality is never read and counts as a vector of zeros.
+//
+// A slice of the ranks, begin to end, has a window into f and leaves what it adds up in `sums`.
 //
 // Each invocation computes four samples by four outputs `across` apart, so that neighbours read
 // neighbouring weights whatever the number of outputs.
 
-struct Params { batch: u32, modalities: u32, total: u32, rank: u32, outputs: u32 }
+struct Params {
+    batch: u32, modalities: u32, total: u32, rank: u32, outputs: u32, begin: u32, end: u32,
+}
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
@@ -18,6 +22,7 @@ struct Params { batch: u32, modalities: u32, total: u32, rank: u32, outputs: u32
 @group(0) @binding(5) var<storage, read> bias: array<T>;
 @group(0) @binding(6) var<storage, read> present: array<u32>;
 @group(0) @binding(7) var<storage, read_write> y: array<T>;
+@group(0) @binding(8) var<storage, read_write> sums: array<mat4x4<f32>>;
 
 override WG: u32 = 8u;
 
@@ -43,16 +48,17 @@ fn x_of(row: u32, is_present: bool, i: u32) -> f32 {
     return f32(x[min(row, params.batch - 1u) * params.total + i]);
 }
 
-fn add_ranks(p: Block) -> mat4x4<f32> {
+fn add_ranks(p: Block, start: mat4x4<f32>) -> mat4x4<f32> {
     let row = p.row;
     let masks = vec4<u32>(mask_of(row), mask_of(row + 1u), mask_of(row + 2u), mask_of(row + 3u));
-    var sum: mat4x4<f32>;
-    for (var r = p.begin; r < params.rank; r += p.step) {
+    var sum = start;
+    for (var r = p.begin; r < params.end; r += p.step) {
+        let of_rank = (r - params.begin) * (params.total + params.modalities);
         let weight = vec4<f32>(f32(w[r]));
         var product = mat4x4<f32>(weight, weight, weight, weight);
         for (var m = 0u; m < params.modalities; m++) {
             let width = first[m + 1u] - first[m];
-            let factor = (params.rank * (first[m] + m) + r * (width + 1u)) * params.outputs;
+            let factor = (of_rank + first[m] + m) * params.outputs;
             let is_present = ((masks >> vec4<u32>(m)) & vec4<u32>(1u)) == vec4<u32>(1u);
             let one = f_quad(p, factor);
             var dots = mat4x4<f32>(one, one, one, one);
@@ -93,7 +99,22 @@ fn write_rows(p: Block, sum: mat4x4<f32>) {
 @compute @workgroup_size(WG)
 fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, 0u, 1u);
-    write_rows(p, add_ranks(p));
+    write_rows(p, add_ranks(p, mat4x4<f32>()));
+}
+
+// The ranks of one slice, added to those of the slices before it.
+@compute @workgroup_size(WG)
+fn add_slice(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = Block(4u * wid.y, 4u * WG * wid.x + lane, WG, params.begin, 1u);
+    let at = (wid.y * groups.x + wid.x) * WG + lane;
+    var sum: mat4x4<f32>;
+    if (params.begin > 0u) { sum = sums[at]; }
+    sum = add_ranks(p, sum);
+    if (params.end < params.rank) { sums[at] = sum; } else { write_rows(p, sum); }
 }
 
 var<workgroup> partial: array<vec4<f32>, 256>;
@@ -115,7 +136,7 @@ fn reduce(lane: u32, value: vec4<f32>) -> vec4<f32> {
 @compute @workgroup_size(256)
 fn split_ranks(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let p = Block(4u * wid.y, 64u * wid.x + lane % 16u, 16u, lane / 16u, 16u);
-    let sum = add_ranks(p);
+    let sum = add_ranks(p, mat4x4<f32>());
     let sums = mat4x4<f32>(reduce(lane, sum[0]), reduce(lane, sum[1]), reduce(lane, sum[2]),
         reduce(lane, sum[3]));
     if (lane < 16u) { write_rows(p, sums); }

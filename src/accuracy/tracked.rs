@@ -219,8 +219,7 @@ impl Scalar for Tracked {
     }
 
     fn dot(pairs: impl ExactSizeIterator<Item = (f32, f32)> + Clone, depth: usize) -> Self {
-        let products = pairs.clone().map(|(a, b)| f64::from(a) * f64::from(b));
-        reduction::sequential_dot(products, depth).unwrap_or_else(|| {
+        reduction::sequential_dot(pairs.clone(), depth).unwrap_or_else(|| {
             let exact = |value: f32| Tracked::exact(f64::from(value));
             Tracked::sum(pairs.map(|(a, b)| exact(a) * exact(b)), depth)
         })

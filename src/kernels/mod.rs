@@ -22,6 +22,7 @@ pub mod attend {
     pub mod gated_cross_attention;
     mod needle;
     mod pairs;
+    mod tokens;
     mod weights;
 }
 

@@ -2,7 +2,7 @@
 
 use crate::given::Given;
 use crate::inputs::{Distribution, Generator, Inputs};
-use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
+use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Slice, Variant, Work};
 use crate::kernels::ALL;
 use crate::shader::Dialect;
 
@@ -55,9 +55,16 @@ impl Cell {
         Dialect::of(self.variant, self.dtype)
     }
 
-    /// Whether a dispatch binds buffers in part.
-    pub fn is_cut(&self) -> bool {
-        self.launch().dispatches.iter().any(|dispatch| !dispatch.slice.windows.is_empty())
+    /// The other strategies that take slices of this shape one after the other.
+    pub fn cut_by(&self) -> Vec<&'static str> {
+        let is_cut = |variant: &&'static Variant| {
+            let launch = self.entry.kernel.launch(&self.shape, self.dtype, variant);
+            let mut slices = launch.dispatches.iter().map(|dispatch| &dispatch.slice);
+            (variant.refuses)(&self.shape).is_none() && slices.any(|part| *part != Slice::default())
+        };
+        let variants = self.entry.kernel.spec().variants.iter();
+        let others = variants.filter(|variant| variant.name != self.variant.name);
+        others.filter(is_cut).map(|variant| variant.name).collect()
     }
 
     /// Params and tensors of one distribution.
@@ -92,7 +99,94 @@ impl Cell {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::launch::{PORTABLE_BINDING, WINDOW_ALIGNMENT, Window};
+
+    fn model(id: &str) -> Cell {
+        let mut found = cells(Preset::Models).into_iter().filter(|cell| cell.id() == id);
+        found.next().unwrap_or_else(|| panic!("no {id}"))
+    }
+
+    /// The distinct windows of each buffer.
+    fn windows(launch: &Launch) -> BTreeMap<&'static str, Vec<Window>> {
+        let mut found: BTreeMap<&str, Vec<Window>> = BTreeMap::new();
+        for window in launch.dispatches.iter().flat_map(|dispatch| &dispatch.slice.windows) {
+            let known = found.entry(window.buffer).or_default();
+            if !known.contains(window) {
+                known.push(window.clone());
+            }
+        }
+        found
+    }
+
+    /// Whether windows, in this order, cover a buffer of so many elements once, and may be bound.
+    fn fit(windows: &[Window], elem: Elem, len: Option<usize>) -> bool {
+        let ranges = windows.iter().map(|window| &window.elements);
+        let ends = std::iter::once(0).chain(ranges.clone().map(|range| range.end));
+        ranges.clone().zip(ends).all(|(range, before)| range.start == before)
+            && ranges.clone().all(|range| {
+                elem.bytes_of(range.start).is_multiple_of(WINDOW_ALIGNMENT)
+                    && elem.bytes_of(range.len()) <= PORTABLE_BINDING
+            })
+            && len.is_none_or(|len| ranges.last().is_some_and(|range| range.end == len))
+    }
+
+    #[test]
+    fn windows_of_every_cut_buffer_cover_it_once_and_fit_a_binding() {
+        let mut cut = 0;
+        for cell in [Preset::Smoke, Preset::Models].into_iter().flat_map(cells) {
+            let launch = cell.launch();
+            let windows = windows(&launch);
+            if windows.is_empty() || (cell.variant.refuses)(&cell.shape).is_some() {
+                continue;
+            }
+            cut += 1;
+            // Drawing gigabytes takes longer than it is worth.
+            let drawn = (cell.preset == Preset::Smoke)
+                .then(|| cell.inputs(Distribution::Normal, 1).tensors)
+                .unwrap_or_default();
+            for (name, windows) in windows {
+                let outputs = launch.outputs.iter().chain(&launch.scratch);
+                let known = outputs
+                    .map(|buffer| (buffer.name, buffer.elem, buffer.len()))
+                    .chain(drawn.iter().map(|t| (t.name, t.elem, t.dims().iter().product())))
+                    .find(|(known, ..)| *known == name);
+                let (elem, len) =
+                    known.map_or((cell.storage(), None), |(_, elem, len)| (elem, Some(len)));
+                assert!(fit(&windows, elem, len), "{} {name}: {windows:?}", cell.id());
+            }
+        }
+        assert!(cut > 40, "only {cut} cells are cut");
+    }
+
+    #[test]
+    fn a_gap_an_overlap_and_a_missing_end_are_seen() {
+        let of = |ranges: &[std::ops::Range<usize>]| -> Vec<Window> {
+            ranges.iter().map(|range| Window { buffer: "x", elements: range.clone() }).collect()
+        };
+        let fits = |ranges: &[std::ops::Range<usize>]| fit(&of(ranges), Elem::F32, Some(200));
+        assert!(fits(&[0..64, 64..128, 128..200]));
+        assert!(!fits(&[0..64, 128..200]), "a gap");
+        assert!(!fits(&[0..128, 64..200]), "an overlap");
+        assert!(!fits(&[0..64, 64..128]), "the end is missing");
+        assert!(!fits(&[0..32, 32..200]), "no window may start there");
+    }
+
+    #[test]
+    fn what_is_too_large_names_the_other_strategies_that_cut_it() {
+        for (id, wanted) in [
+            ("low_rank_fusion/registers/f32/b128r128o512u512v512", &["slices8"][..]),
+            ("low_rank_fusion/slices8/f32/b128r128o512u512v512", &[]),
+            ("low_rank_fusion/registers/f32/b128r40o100u10v720", &[]),
+            ("bottleneck_attention/unfused/f16/b1h12s400t3136f4d64", &["unfused_slices8"]),
+            ("bottleneck_attention/unfused/f32/b1h12s400t784f4d64", &[]),
+            ("multiplicative_interaction/registers/f32/b128o1024u512v512", &["slices8"]),
+        ] {
+            assert_eq!(model(id).cut_by(), wanted, "{id}");
+        }
+    }
 
     #[test]
     fn ids_are_unique_and_use_only_the_contracts_characters() {

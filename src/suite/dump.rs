@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::cell::Cell;
 use super::item::Item;
 use super::session::{CellError, Session};
-use super::verify::{Failure, Scope, examine_keeping, noise, summarise};
+use super::verify::{Failure, Scope, examine_keeping, noise, reference_s, summarise};
 use crate::accuracy::Tracked;
 use crate::gpu::{Output, Step};
 use crate::inputs::{Distribution, Inputs, Scalar, Tensor};
@@ -13,9 +13,6 @@ use crate::kernel::Buffer;
 use crate::npy::{Kind, unpacked};
 use crate::record::{Param, Role, Row, Status};
 use crate::units::Bytes;
-
-/// Operations of the tracked reference in a second, at least: two cores did ten times as many.
-const REFERENCE_FLOPS_PER_S: f64 = 2e7;
 
 /// One array to be written.
 #[derive(Clone, Debug)]
@@ -94,8 +91,7 @@ impl Session {
         let steps = [Step { program, set }];
         self.gpu.run(&steps)?;
         let results = self.gpu.read(&steps[0].set)?;
-        let work = cell.work();
-        alive("computing the reference", (work.flops + work.bytes) / REFERENCE_FLOPS_PER_S);
+        alive("computing the reference", reference_s(cell, f64::INFINITY));
         let scope =
             Scope { distributions: vec![distribution], flops: f64::INFINITY, seed: self.seed };
         let drawn = (distribution, noise(cell, distribution));

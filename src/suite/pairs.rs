@@ -157,7 +157,7 @@ impl Session {
                 let timed = [Distribution::Normal, Distribution::Integers];
                 let distributions = spec.filter(|d| timed.contains(d)).collect();
                 let scope = Scope { distributions, flops: request.flops, seed: self.seed };
-                let mut verifying = || alive(stage("verifying", request.side), 0.0);
+                let mut verifying = |_, expect_s| alive(stage("verifying", request.side), expect_s);
                 let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut verifying)?;
                 row.accuracy = Some(verdict.accuracy);
                 row.device_bytes = Some(verdict.first.set.bytes);

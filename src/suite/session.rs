@@ -106,11 +106,7 @@ impl CellError {
 
     /// The same, with the strategies of the kernel that cut what is too large.
     fn naming_slices(mut self, cell: &Cell) -> Self {
-        let slices = cell.entry.kernel.spec().variants.iter().filter(|variant| {
-            let other = Cell { variant, ..cell.clone() };
-            (variant.refuses)(&cell.shape).is_none() && other.is_cut()
-        });
-        let names: Vec<&str> = slices.map(|variant| variant.name).collect();
+        let names = cell.cut_by();
         if self.oversize && !names.is_empty() {
             self.reason += &format!("; {} binds less at a time", names.join(" or "));
         }
@@ -215,7 +211,7 @@ impl Session {
             if cell.given.is_some() { Distribution::User } else { Distribution::Normal };
         let distributions = vec![distribution];
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
-        let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut || ())?;
+        let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut |_, _| ())?;
         let set = verdict.first.set;
         match verdict.failure {
             None => Ok(Prepared(vec![Step { program, set }])),
@@ -344,7 +340,7 @@ impl Session {
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         let scope = self.scope(cell, task);
-        let mut verifying = || alive("verifying", expected_s(ideal_s));
+        let mut verifying = |stage, expect_s: f64| alive(stage, expect_s.max(expected_s(ideal_s)));
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut verifying)?;
         row.verify_s = Some(verdict.seconds);
         self.verifying_s += verdict.host_s;

@@ -82,11 +82,15 @@ pub(super) fn expected_s(ideal_s: f64) -> f64 {
     ideal_s * SLACK * 4.0
 }
 
+/// How long a CPU driver takes for a dispatch, about.
+pub(super) fn emulated_s(work: &Work, suits: Suits) -> f64 {
+    let slower = if suits == Suits::Gpu { EMULATED_BARRIERS } else { 1.0 };
+    slower * (work.flops / EMULATED_FLOPS_PER_S + work.bytes / EMULATED_BYTES_PER_S)
+}
+
 /// Whether a CPU driver can be expected to check something of this size.
 pub(super) fn within_emulation(work: &Work, suits: Suits) -> Result<(), CellError> {
-    let slower = if suits == Suits::Gpu { EMULATED_BARRIERS } else { 1.0 };
-    let estimate_s =
-        slower * (work.flops / EMULATED_FLOPS_PER_S + work.bytes / EMULATED_BYTES_PER_S);
+    let estimate_s = emulated_s(work, suits);
     if estimate_s <= EMULATED_DISPATCH_S {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use super::cell::Cell;
 use super::fitted::user_noise;
+use super::task::emulated_s;
 use crate::accuracy::{
     Fault, Gate, GateResult, Judgement, Metrics, Noise, Rule, Tracked, choose_rows,
     compression_gate, judge, measure,
@@ -13,6 +14,9 @@ use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Answer, Buffer, Dtype, Elem, Problem, Uncompressed};
 use crate::record;
 use crate::reference::Rows;
+
+/// Operations of the tracked reference in a second, at least: two cores did ten times as many.
+const REFERENCE_FLOPS_PER_S: f64 = 2e7;
 
 /// How much of a cell is verified.
 #[derive(Clone, Debug)]
@@ -82,31 +86,36 @@ struct Compression {
 }
 
 /// Runs the program on each distribution, `timed` being the data of the first, and holds the output
-/// to the tracked reference. `alive` is called before each.
+/// to the tracked reference. `alive` is called with what comes next and how long that may take in
+/// seconds.
 pub fn verify(
     gpu: &Gpu,
     program: &Program,
     cell: &Cell,
     scope: &Scope,
     timed: Inputs,
-    alive: &mut dyn FnMut(),
+    alive: &mut dyn FnMut(&'static str, f64),
 ) -> Result<Verdict, GpuError> {
     let mut findings = Vec::new();
     let (mut seconds, mut host_s) = (0.0, 0.0);
     let (mut first, mut timed) = (None, Some(timed));
+    let dispatch_s =
+        if gpu.report.emulated { emulated_s(&cell.work(), cell.variant.suits) } else { 0.0 };
     for &distribution in &scope.distributions {
-        alive();
+        alive("drawing inputs", 0.0);
         let mut watch = gpu.stopwatch();
         let wanted_anyway = timed.is_some();
         let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
         let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
         let steps = [Step { program: program.clone(), set }];
+        alive("running", dispatch_s);
         gpu.run(&steps)?;
         if wanted_anyway {
             watch = gpu.stopwatch();
         }
         let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
+        alive("computing the reference", reference_s(cell, scope.flops));
         let checked = Checked { inputs, set, outputs };
         let drawn = (distribution, noise(cell, distribution));
         let finding = examine(cell, scope, drawn, &checked.inputs, &checked.outputs);
@@ -123,6 +132,12 @@ pub fn verify(
     cell.note_given(&mut accuracy, &mut failure);
     let first = first.expect("at least one distribution is checked");
     Ok(Verdict { first, accuracy, failure, seconds, host_s })
+}
+
+/// How long the tracked reference may take for some of the rows.
+pub fn reference_s(cell: &Cell, flops: f64) -> f64 {
+    let work = cell.work();
+    flops.min(work.flops + work.bytes) / REFERENCE_FLOPS_PER_S
 }
 
 /// Holds outputs to the tracked reference.

@@ -181,15 +181,15 @@ fn low_rank_fusion(inputs: &Inputs) -> Array2<f64> {
     let (w, bias) = (float::<Ix1>(inputs, "w"), float::<Ix1>(inputs, "bias"));
     let (ranks, o) = (w.len(), bias.len());
     let parts: Vec<_> = modalities(inputs).iter().map(with_ones).collect();
-    let f = float::<Ix1>(inputs, "f");
-    let mut at = 0;
+    let rows: usize = parts.iter().map(Array2::ncols).sum();
+    let f = float::<Ix1>(inputs, "f").into_shape_with_order((ranks, rows, o)).expect("factors");
+    let mut rest = f.view();
     let factors: Vec<Array3<f64>> = parts
         .iter()
         .map(|part| {
-            let end = at + ranks * part.ncols() * o;
-            let factor = f.slice(s![at..end]).to_owned();
-            at = end;
-            factor.into_shape_with_order((ranks, part.ncols(), o)).expect("a factor")
+            let (factor, others) = rest.split_at(Axis(1), part.ncols());
+            rest = others;
+            factor.to_owned()
         })
         .collect();
     let ones = Array2::ones((parts[0].nrows(), 1));

@@ -1,15 +1,18 @@
 //! Attention bottlenecks of MBT (arXiv 2107.00135): modalities exchange what they know only through
 //! a few tokens that each of them attends to and that are averaged afterwards.
 
+use std::ops::Range;
+
 use ndarray::{Array2, Ix1, Ix4, s};
 
 use super::needle::Needle;
+use super::tokens::{AXES, Tokens};
 use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Shape, Spec, Suits, Variant, Work, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -18,6 +21,15 @@ pub const KERNEL: &dyn Kernel = &BottleneckAttention;
 struct BottleneckAttention;
 
 const VARIANTS: &[Variant] = &[
+    Variant {
+        suits: Suits::Gpu,
+        refuses: |shape| {
+            let tokens = Tokens::of(shape);
+            refuses_uncut(tokens.rows() * tokens.longest())
+        },
+        ..Variant::new("unfused_slices8", &[("WG", 64.0)])
+    },
+    Variant { suits: Suits::Gpu, ..Variant::new("unfused", &[("WG", 64.0)]) },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("flash", &[("WG", 8.0)]),
     Variant {
@@ -47,6 +59,11 @@ const MUTANTS: &[Mutant] = &[
         "j + 1u < min(TILE, end - first)",
     ),
     Mutant::new("tile loaded from its first key", "min(first + i / (D / 4u), end - 1u)", "first"),
+    Mutant::new("slices all of the first rows", "row_of(params.first + index)", "row_of(index)"),
+    Mutant::new("last key left out of the values", "key < keys; key++", "key + 1u < keys; key++"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
+    Mutant::new("scores over the parts", "return parts + index", "return index"),
+    Mutant::new("keys of the first modality scored", "start_of(r.m) + key", "key"),
     Mutant::new(
         "tokens of later modalities not moved up",
         "- r.m * params.bottlenecks",
@@ -85,6 +102,7 @@ impl Kernel for BottleneckAttention {
             Preset::Models => vec![
                 of(1, 12, &[400, 784], 4, 64).from("MBT-B, spectrogram and 8 frames"),
                 of(1, 12, &[400, 196], 4, 64).from("MBT-B, spectrogram and one frame"),
+                of(1, 12, &[400, 3136], 4, 64).from("MBT-B, spectrogram and 32 frames"),
             ],
             Preset::Sweep => {
                 (6..=12).map(|log2| of(1, 12, &[1 << log2, 1 << log2], 4, 64)).collect()
@@ -105,9 +123,10 @@ impl Kernel for BottleneckAttention {
         let params = params.size("modalities", tokens.ends.len()).size("bottlenecks", f);
         let end = |m: usize| tokens.ends.get(m).copied().unwrap_or(tokens.all());
         let params = params.size("end0", end(0)).size("end1", end(1)).size("end2", end(2));
+        let params = params.real("scale", scale(d)).size("first", 0).size("rows", tokens.rows());
         let (q, k) = queries_and_keys(&tokens, generator);
         Inputs::new(
-            params.real("scale", scale(d)),
+            params.size("longest", tokens.longest()),
             vec![
                 q.with_garbage(absent),
                 k.with_garbage(absent),
@@ -123,25 +142,30 @@ impl Kernel for BottleneckAttention {
         let Tokens { b, h, f, d, .. } = tokens;
         let modalities = tokens.ends.len();
         let lanes = variant.constant("WG");
-        let (entry, grid) = if variant.name == "tile" {
-            let longest = (0..modalities).map(|m| tokens.range(m).len()).max().unwrap_or(0);
-            ("tile", [longest.div_ceil(lanes) as u32, modalities as u32, (b * h) as u32])
-        } else {
-            let entry = if d.is_multiple_of(4) { "flash" } else { "flash_any" };
-            (entry, spill((b * h * tokens.all()).div_ceil(lanes)))
+        let slices = tokens.slices(variant);
+        let mut dispatches: Vec<Dispatch> = match variant.name {
+            "flash" => {
+                let entry = if d.is_multiple_of(4) { "flash" } else { "flash_any" };
+                vec![Dispatch::new(entry, spill(tokens.rows().div_ceil(lanes)))]
+            }
+            "tile" => {
+                let tiles = tokens.longest().div_ceil(lanes) as u32;
+                vec![Dispatch::new("tile", [tiles, modalities as u32, (b * h) as u32])]
+            }
+            _ => slices.iter().flat_map(|rows| tokens.unfused(rows, lanes)).collect(),
         };
-        let constants = vec![("D", d as f64)];
-        let average = spill((b * f * h * d).div_ceil(lanes));
+        dispatches.push(Dispatch::new("average", spill((b * f * h * d).div_ceil(lanes))));
+        let dispatches =
+            dispatches.into_iter().map(|run| Dispatch { constants: vec![("D", d as f64)], ..run });
+        let scores = slices.iter().map(Range::len).max().unwrap_or(0) * tokens.longest();
+        let parts = modalities * b * f * h * d;
         Launch {
             outputs: vec![
                 Buffer::new("z", dtype.storage(), b * tokens.plain() * h, d),
                 Buffer::new("f_next", dtype.storage(), b * f * h, d),
             ],
-            scratch: vec![Buffer::new("parts", Elem::F32, modalities * b * f * h, d)],
-            dispatches: vec![
-                Dispatch { constants: constants.clone(), ..Dispatch::new(entry, grid) },
-                Dispatch { constants, ..Dispatch::new("average", average) },
-            ],
+            scratch: vec![Buffer::new("scratch", Elem::F32, 1, parts + scores)],
+            dispatches: dispatches.collect(),
         }
     }
 
@@ -170,9 +194,6 @@ impl Kernel for BottleneckAttention {
     }
 }
 
-/// Axes of the tokens of up to three modalities.
-const AXES: [&str; 3] = ["s", "t", "u"];
-
 /// Batch, heads, tokens of each modality, bottlenecks, and width of a head.
 fn of(b: usize, h: usize, tokens: &[usize], f: usize, d: usize) -> Shape {
     let modalities = AXES.iter().copied().zip(tokens.iter().copied());
@@ -199,57 +220,6 @@ fn scale(d: usize) -> f32 {
     (d as f32).sqrt().recip()
 }
 
-/// The packed tokens: those of a modality, then its projections of the bottlenecks.
-struct Tokens {
-    b: usize,
-    h: usize,
-    f: usize,
-    d: usize,
-    ends: Vec<usize>,
-    has_absent: bool,
-}
-
-impl Tokens {
-    fn of(shape: &Shape) -> Self {
-        let f = shape["f"];
-        let lengths = shape.axes().iter().filter(|(axis, _)| AXES.contains(axis));
-        let mut end = 0;
-        let ends = lengths
-            .map(|(_, n)| {
-                end += n + f;
-                end
-            })
-            .collect();
-        let has_absent = shape.option() == Some("present");
-        Tokens { b: shape["b"], h: shape["h"], f, d: shape["d"], ends, has_absent }
-    }
-
-    /// Where the tokens of a modality are, its bottlenecks at the end.
-    fn range(&self, m: usize) -> std::ops::Range<usize> {
-        m.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[m]
-    }
-
-    fn modality(&self, token: usize) -> usize {
-        self.ends.iter().filter(|&&end| token >= end).count()
-    }
-
-    fn all(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// Without bottlenecks.
-    fn plain(&self) -> usize {
-        self.all() - self.ends.len() * self.f
-    }
-
-    /// Bits of each sample: all, or with the tag `present` every mask in turn.
-    fn presence(&self) -> Vec<u32> {
-        let masks = 1 << self.ends.len();
-        let of = |batch: u32| if self.has_absent { batch % masks } else { masks - 1 };
-        (0..self.b as u32).map(of).collect()
-    }
-}
-
 /// In a `Needle` run the rows of a modality take turns to be answered by its keys, from the last
 /// one down, and codes differ between modalities, heads and batches.
 fn queries_and_keys(tokens: &Tokens, generator: &Generator) -> (Tensor, Tensor) {
@@ -259,8 +229,7 @@ fn queries_and_keys(tokens: &Tokens, generator: &Generator) -> (Tensor, Tensor) 
         // Keys are standard normal whatever the data, as in cross_attention.
         return (generator.data("q", &dims), generator.weight("k", &dims, 1.0));
     }
-    let longest = (0..tokens.ends.len()).map(|m| tokens.range(m).len()).max().unwrap_or(0);
-    let needle = Needle::new(longest, d);
+    let needle = Needle::new(tokens.longest(), d);
     let code = |index: usize, of: &dyn Fn(usize, usize) -> usize| {
         let (head, batch) = (index / d % h, index / (d * h * dims[1]));
         let token = index / (d * h) % dims[1];
@@ -271,6 +240,12 @@ fn queries_and_keys(tokens: &Tokens, generator: &Generator) -> (Tensor, Tensor) 
     let query = |i: usize| needle.query(code(i, &|token, n| n - 1 - token % n), i % d);
     let key = |i: usize| needle.key(code(i, &|token, _| token), i % d);
     (generator.filled("q", &dims, query), generator.filled("k", &dims, key))
+}
+
+/// Most additions a weight passes through in the total of an unfused row.
+fn depth(keys: usize, variant: &Variant) -> usize {
+    let lanes = variant.constant("WG");
+    keys.div_ceil(lanes) + lanes.ilog2() as usize
 }
 
 fn bottleneck_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
@@ -291,7 +266,10 @@ fn bottleneck_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2
             S::dot(query.iter().copied().zip(key.iter().copied()), d) * exact(scale(d))
         };
         let scores: Vec<S> = range.clone().map(score).collect();
-        let weights = Weights::running(&scores);
+        let weights = match problem.variant.name {
+            "flash" | "tile" => Weights::running(&scores),
+            _ => Weights::in_passes(&scores, depth(scores.len(), problem.variant)),
+        };
         let column = |i: usize| v.slice_move(s![batch, range.clone(), head, i]);
         (0..d).map(|i| weights.mean(column(i).iter().copied(), scores.len())).collect()
     };

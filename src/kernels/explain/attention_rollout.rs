@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView4, Axis, Ix2};
+use ndarray::{Array2, ArrayView1, ArrayView4, Axis, Ix2, s};
 
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
@@ -213,14 +213,16 @@ fn attention_rollout<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>
         let total = S::sum(out.iter().copied(), depth);
         out.mapv_inplace(|sum: S| sum / total);
     });
+    // Columns are what the product runs through.
+    let layer = |layer: usize| mixed.slice(s![layer * t..(layer + 1) * t, ..]);
+    let columns: Vec<Array2<S>> =
+        (0..l - 1).map(|below| layer(below).t().as_standard_layout().into_owned()).collect();
     vec![by_rows(rows, t, t, |row, mut r| {
-        let mut product = mixed.row((l - 1) * t + row).to_owned();
-        for layer in (0..l - 1).rev() {
-            let of = |column| {
-                let terms = (0..t).map(|j| product[j] * mixed[[layer * t + j, column]]);
-                S::sum(terms, t)
-            };
-            product = (0..t).map(of).collect();
+        let mut product = layer(l - 1).row(row).to_owned();
+        for below in columns.iter().rev() {
+            let of =
+                |column: ArrayView1<S>| S::sum(product.iter().zip(column).map(|(&a, &b)| a * b), t);
+            product = below.outer_iter().map(of).collect();
         }
         (0..t).for_each(|j| r[j] = product[j].store(problem.storage()));
     })]

@@ -1,14 +1,16 @@
 //! Low-rank multimodal fusion (arXiv 1806.00064): tensor fusion and the layer behind it as a sum
 //! of products of projections, one for each rank.
 
+use std::ops::Range;
+
 use ndarray::{Array2, Ix1, Ix2};
 
 use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -16,7 +18,14 @@ pub const KERNEL: &dyn Kernel = &LowRankFusion;
 
 struct LowRankFusion;
 
+/// Most slices of the ranks that `slices8` adds one after the other.
+const SLICES: usize = 8;
+
 const VARIANTS: &[Variant] = &[
+    Variant {
+        refuses: |shape| refuses_uncut(shape["r"] * of_rank(shape)),
+        ..Variant::new("slices8", &[("WG", 8.0)])
+    },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("registers", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("split_ranks", &[]) },
@@ -29,9 +38,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "if (!is_present) { return 0.0; }", ""),
     Mutant::new("presence of the first modality for all", "masks >> vec4<u32>(m)", "masks"),
     Mutant::new("ones left out", "mat4x4<f32>(one, one, one, one)", "mat4x4<f32>()"),
-    Mutant::new("last rank dropped", "r < params.rank", "r + 1u < params.rank"),
+    Mutant::new("last rank dropped", "r < params.end", "r + 1u < params.end"),
+    Mutant::new("sums of the slices before dropped", "sum = sums[at];", ""),
+    Mutant::new("factors counted from the first rank", "(r - params.begin)", "r"),
+    Mutant::new("weights counted from the first of a slice", "f32(w[r])", {
+        "f32(w[r - params.begin])"
+    }),
     Mutant::new("last entry of a modality dropped", "i < width", "i + 1u < width"),
-    Mutant::new("factors of modalities overlap", "(first[m] + m)", "first[m]"),
+    Mutant::new("factors of modalities overlap", "+ first[m] + m)", "+ first[m])"),
     Mutant::new("weights of ranks left out", "vec4<f32>(f32(w[r]))", "vec4<f32>(1.0)"),
     Mutant::new("product in place of a sum", "product[1] *= dots[1]", "product[1] += dots[1]"),
     Mutant::new("bias left out", "v[i] + f32(bias[col])", "v[i]"),
@@ -73,6 +87,9 @@ impl Kernel for LowRankFusion {
                 of(5, 3, 4, &[5]).tag("present"),
                 of(9, 4, 10, &[10, 72]).tag("present"),
                 of(17, 20, 16, &[5, 1, 31]).tag("present"),
+                // Several slices, the last one shorter.
+                of(5, 17, 64, &[5, 9]),
+                of(9, 9, 68, &[3, 26, 32]).tag("present"),
                 of(129, 2, 5, &[1, 2, 1, 3, 1, 2]).tag("present"),
             ],
             Preset::Models => vec![
@@ -80,6 +97,7 @@ impl Kernel for LowRankFusion {
                 of(128, 40, 100, &[10, 720]).from("MultiBench MIMIC"),
                 of(128, 40, 120, &[48, 192]).from("MultiBench AV-MNIST"),
                 of(128, 40, 200, &[256, 256, 256, 256, 32]).from("MultiBench Vision & Touch"),
+                of(128, 128, 512, &[512, 512]).from("MultiBench MM-IMDb"),
             ],
             Preset::Sweep => [4, 16, 64]
                 .into_iter()
@@ -101,11 +119,11 @@ impl Kernel for LowRankFusion {
         let scale = ((total + m) as f32 / m as f32).sqrt().recip();
         let params = Params::new().size("batch", b).size("modalities", m).size("total", total);
         Inputs::new(
-            params.size("rank", r).size("outputs", o),
+            params.size("rank", r).size("outputs", o).size("begin", 0).size("end", r),
             vec![
                 generator.data("x", &[b, total]).with_garbage(absent),
                 Tensor::words("first", &[m + 1], widths::table(&firsts)),
-                generator.weight("f", &[r * (total + m) * o], scale),
+                generator.weight("f", &[r * of_rank(shape)], scale),
                 generator.weight("w", &[r], (r as f32).sqrt().recip()),
                 generator.weight("bias", &[o], 1.0),
                 Tensor::words("present", &[b], present.clone()),
@@ -115,13 +133,22 @@ impl Kernel for LowRankFusion {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, o) = (shape["b"], shape["o"]);
-        let cols = match variant.name {
-            "registers" => 4 * variant.constant("WG"),
-            _ => 64,
+        let (entry, cols) = match variant.name {
+            "slices8" => ("add_slice", 4 * variant.constant("WG")),
+            "registers" => ("registers", 4 * variant.constant("WG")),
+            name => (name, 64),
         };
         let grid = [o.div_ceil(cols) as u32, b.div_ceil(4) as u32, 1];
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, o), grid);
-        launch.dispatches[0].entry = variant.name;
+        launch.dispatches[0].entry = entry;
+        if variant.name == "slices8" {
+            let (rows, cols) = (b.next_multiple_of(4), o.next_multiple_of(cols));
+            launch.scratch = vec![Buffer::new("sums", Elem::F32, rows, cols)];
+            let slices = cut(shape["r"], SLICES, &[of_rank(shape) * dtype.bytes()]).into_iter();
+            let over =
+                |ranks| Dispatch { slice: slice(shape, &ranks), ..Dispatch::new(entry, grid) };
+            launch.dispatches = slices.map(over).collect();
+        }
         launch
     }
 
@@ -129,7 +156,7 @@ impl Kernel for LowRankFusion {
         let (b, r, o, each) = (shape["b"], shape["r"], shape["o"], widths::widths(shape));
         let (m, total) = (each.len(), each.iter().sum::<usize>());
         let flops = b * r * o * (2 * (total + m) + (m - 1) + 2);
-        let elements = r * (total + m) * o + r + o + b * (total + o);
+        let elements = r * of_rank(shape) + r + o + b * (total + o);
         Work::new(flops, dtype.bytes() * elements + 4 * b)
     }
 
@@ -142,12 +169,30 @@ impl Kernel for LowRankFusion {
     }
 }
 
+/// Elements of the factors of one rank.
+fn of_rank(shape: &Shape) -> usize {
+    let each = widths::widths(shape);
+    (each.iter().sum::<usize>() + each.len()) * shape["o"]
+}
+
+/// What a dispatch over some ranks sees.
+fn slice(shape: &Shape, ranks: &Range<usize>) -> Slice {
+    if *ranks == (0..shape["r"]) {
+        return Slice::default();
+    }
+    let elements = ranks.start * of_rank(shape)..ranks.end * of_rank(shape);
+    Slice {
+        windows: vec![Window { buffer: "f", elements }],
+        params: vec![("begin", ranks.start), ("end", ranks.end)],
+    }
+}
+
 /// Most additions the term of one rank passes through.
 fn depth(ranks: usize, variant: &Variant) -> usize {
-    if variant.name == "registers" {
-        return ranks;
+    if variant.name == "split_ranks" {
+        return ranks.div_ceil(SHARES) + SHARES.ilog2() as usize;
     }
-    ranks.div_ceil(SHARES) + SHARES.ilog2() as usize
+    ranks
 }
 
 fn low_rank_fusion<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
@@ -171,7 +216,7 @@ fn low_rank_fusion<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
             let term = |r: usize| {
                 entries.iter().enumerate().fold(exact(w[r]), |product, (m, entries)| {
                     let n = entries.len();
-                    let start = (ranks * (firsts[m] + m) + r * n) * o + col;
+                    let start = (r * (firsts[each.len()] + each.len()) + firsts[m] + m) * o + col;
                     let pairs = entries.iter().enumerate().map(|(i, &x)| (x, f[start + i * o]));
                     product * S::dot(pairs, n)
                 })
@@ -188,7 +233,9 @@ mod tests {
 
     #[test]
     fn sixteen_shares_of_the_ranks_meet_in_a_tree() {
-        assert_eq!(depth(17, &VARIANTS[0]), 17);
-        assert_eq!(depth(17, &VARIANTS[1]), 2 + 4);
+        let of = |name| VARIANTS.iter().find(|variant| variant.name == name).expect("a variant");
+        assert_eq!(depth(17, of("registers")), 17);
+        assert_eq!(depth(17, of("slices8")), 17);
+        assert_eq!(depth(17, of("split_ranks")), 2 + 4);
     }
 }

@@ -1,7 +1,7 @@
 //! Multiplicative interactions of two modalities (Jayakumar et al., "Multiplicative Interactions
 //! and Where to Find Them", ICLR 2020): the matrix form and, tagged `vector`, the diagonal one.
 
-use ndarray::{Array2, Ix1, Ix2};
+use ndarray::{Array2, ArrayView2, Ix1, Ix2};
 
 use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
@@ -234,28 +234,33 @@ fn interaction<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let present = problem.inputs.words("present");
     let exact = |value: f32| S::exact(f64::from(value));
     let depth = |terms| depth(terms, problem.variant);
-    vec![by_rows(rows, b, o, |row, mut y| {
-        let entry = |m: u32, value: f32| if present[row] >> m & 1 == 1 { value } else { 0.0 };
-        let left: Vec<f32> = m1.row(row).iter().map(|&value| entry(0, value)).collect();
-        let right: Vec<f32> = m2.row(row).iter().map(|&value| entry(1, value)).collect();
-        for col in 0..o {
+    let entries = |x: &ArrayView2<f32>, m: u32, row: usize| -> Vec<f32> {
+        let is_present = present[row] >> m & 1 == 1;
+        x.row(row).iter().map(|&value| if is_present { value } else { 0.0 }).collect()
+    };
+    let samples: Vec<_> =
+        rows.of(b).into_iter().map(|row| (entries(&m1, 0, row), entries(&m2, 1, row))).collect();
+    // By columns, each of which is gathered once for all samples: W may be a gigabyte.
+    let columns = by_rows(&Rows::All, o, samples.len(), |col, mut y| {
+        let mut w = vec![0.0; rows_of_w];
+        let inner = rows_of_w / d1.max(1);
+        (0..rows_of_w).for_each(|row| w[row % inner * d1 + row / inner] = w_at(row, col));
+        for ((left, right), y) in samples.iter().zip(&mut y) {
+            let of_w = |j: usize| left.iter().copied().zip(w[j * d1..][..d1].iter().copied());
+            let of_u = (0..d1).map(|i| (left[i], u[[i, col]]));
             let sum = if is_vector(problem.shape) {
-                let of_w = (0..d1).map(|i| (left[i], w_at(i, col)));
-                let of_u = (0..d1).map(|i| (left[i], u[[i, col]]));
-                let gain = S::dot(of_w, depth(d1)) + exact(v[[0, col]]);
+                let gain = S::dot(of_w(0), depth(d1)) + exact(v[[0, col]]);
                 exact(right[col]) * gain + S::dot(of_u, depth(d1))
             } else {
-                let inner = |j: usize| {
-                    let of_w = (0..d1).map(|i| (left[i], w_at(i * d2 + j, col)));
-                    S::dot(of_w, d1) + exact(v[[j, col]])
-                };
+                let inner = |j: usize| S::dot(of_w(j), d1) + exact(v[[j, col]]);
                 let outer = (0..d2).map(|j| exact(right[j]) * inner(j));
-                let linear = (0..d1).map(|i| exact(left[i]) * exact(u[[i, col]]));
+                let linear = of_u.map(|(left, u)| exact(left) * exact(u));
                 let terms: Vec<S> = outer.chain(linear).collect();
                 // Each share adds its two sums before the tree.
                 S::sum(terms.into_iter(), depth(d1.max(d2)) + 1)
             };
-            y[col] = (sum + exact(c[col])).store(problem.storage());
+            *y = (sum + exact(c[col])).store(problem.storage());
         }
-    })]
+    });
+    vec![columns.t().as_standard_layout().into_owned()]
 }
