@@ -210,7 +210,8 @@ impl Session {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let source = shader::source(self.sources.get(cell.entry), &cell.dialect());
+        let dialect = cell.dialect();
+        let source = shader::source(self.sources.get(cell.entry, &dialect), &dialect);
         self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
     }
 
