@@ -11,6 +11,7 @@ use crate::inputs::{Distribution, Generator, Inputs};
 pub use crate::launch::{Buffer, Dispatch, Launch, Slice, Window, cut, refuses_uncut, spill};
 pub use crate::operands::{Operand, Operands};
 use crate::reference::Rows;
+use crate::shader::Dialect;
 pub use crate::shape::{Preset, Shape};
 
 /// One benchmarkable operation with all its strategies, shapes and its CPU reference.
@@ -63,12 +64,27 @@ pub struct Entry {
     pub name: &'static str,
     pub kernel: &'static dyn Kernel,
     pub wgsl: &'static str,
+    /// The shader of the strategies with cooperative matrices where others have none: a device
+    /// that knows no such types could not compile one file with both.
+    pub matrix_wgsl: Option<&'static str>,
 }
 
 impl Entry {
     /// `FAMILY/NAME`, as in the folders `kernels/` and `src/kernels/`.
     pub fn path(&self) -> String {
         format!("{}/{}", self.family, self.name)
+    }
+
+    /// Path, as under `kernels/`, and text of each shader.
+    pub fn shaders(&self) -> impl Iterator<Item = (String, &'static str)> {
+        let matrix = self.matrix_wgsl.map(|text| (format!("{}_matrix", self.path()), text));
+        [(self.path(), self.wgsl)].into_iter().chain(matrix)
+    }
+
+    /// The one that is written over a dialect.
+    pub fn shader(&self, dialect: &Dialect) -> (String, &'static str) {
+        let own = self.shaders().last().filter(|_| dialect.matrix.is_some());
+        own.unwrap_or_else(|| (self.path(), self.wgsl))
     }
 }
 
@@ -137,6 +153,14 @@ impl Variant {
             Dtype::I8 | Dtype::I4 => self.float,
             Dtype::F32 | Dtype::F16 | Dtype::F16Acc => dtype.storage(),
         }
+    }
+
+    /// Rows and columns of the cooperative matrices that it multiplies, where it does.
+    pub fn matrix_side(&self) -> Option<u32> {
+        self.needs.iter().find_map(|need| match need {
+            Need::CooperativeMatrix(side) => Some(*side),
+            Need::ShaderF16 | Need::Subgroup | Need::SubgroupOf8 => None,
+        })
     }
 
     /// The same strategy with other values for some of its constants; `None` when it has no

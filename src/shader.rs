@@ -22,11 +22,8 @@ impl Dialect {
     /// That of a strategy at a precision.
     pub fn of(variant: &Variant, dtype: Dtype) -> Self {
         let (storage, sum) = (variant.storage(dtype), dtype.sum());
-        let side = variant.needs.iter().find_map(|need| match need {
-            Need::CooperativeMatrix(side) => Some(*side),
-            Need::ShaderF16 | Need::Subgroup | Need::SubgroupOf8 => None,
-        });
-        Dialect { storage, sum, matrix: side.map(|side| Matrix { side, factor: storage, sum }) }
+        let of = |side| Matrix { side, factor: storage, sum };
+        Dialect { storage, sum, matrix: variant.matrix_side().map(of) }
     }
 
     /// Names of the optional device features it takes, as the adapter's report has them.

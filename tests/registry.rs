@@ -22,6 +22,9 @@ const ENTRY: &str = "
 pub const ALL: &[Entry] = &[
 ";
 
+/// What the shader of a kernel's strategies with cooperative matrices is named after the kernel.
+const MATRIX: &str = "_matrix";
+
 /// One file of either tree: family, name and, for Rust, whether it declares a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Source {
@@ -72,6 +75,17 @@ fn scan(tree: &Path, extension: &str, complaints: &mut Vec<String>) -> Vec<Sourc
     found
 }
 
+/// The shaders that belong to another one, and the rest, each a kernel of its own.
+fn matrix_shaders(shaders: Vec<Source>) -> (Vec<Source>, Vec<Source>) {
+    let all = shaders.clone();
+    let has_other = |name: &str, family: &str| {
+        all.iter().any(|other| other.name == name && other.family == family)
+    };
+    shaders.into_iter().partition(|shader| {
+        shader.name.strip_suffix(MATRIX).is_some_and(|name| has_other(name, &shader.family))
+    })
+}
+
 /// What is wrong with the pairing and the names.
 fn complaints(shaders: &[Source], modules: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
@@ -98,7 +112,7 @@ fn complaints(shaders: &[Source], modules: &[Source]) -> Vec<String> {
 }
 
 /// The text of the list.
-fn generate(modules: &[Source]) -> String {
+fn generate(modules: &[Source], matrix: &[Source]) -> String {
     let mut families = BTreeMap::<&str, Vec<&Source>>::new();
     for module in modules {
         families.entry(&module.family).or_default().push(module);
@@ -114,11 +128,20 @@ fn generate(modules: &[Source]) -> String {
     }
     out.push_str(ENTRY);
     for Source { family, name, .. } in modules.iter().filter(|module| module.is_kernel) {
+        let text = |name: &str| format!("include_str!(\"../../kernels/{family}/{name}.wgsl\")");
+        let other = format!("{name}{MATRIX}");
+        let has_other =
+            matrix.iter().any(|shader| shader.name == other && shader.family == *family);
+        let matrix_wgsl = match has_other {
+            true => format!("Some({})", text(&other)),
+            false => "None".to_owned(),
+        };
         write!(
             out,
             "    Entry {{\n        family: \"{family}\",\n        name: \"{name}\",\n        \
-             kernel: {family}::{name}::KERNEL,\n        \
-             wgsl: include_str!(\"../../kernels/{family}/{name}.wgsl\"),\n    }},\n"
+             kernel: {family}::{name}::KERNEL,\n        wgsl: {},\n        \
+             matrix_wgsl: {matrix_wgsl},\n    }},\n",
+            text(name)
         )
         .expect("writing to a string");
     }
@@ -148,7 +171,8 @@ fn every_kernel_lists_enough_faults_that_verification_must_catch() {
         let found = mutants.iter().filter(|mutant| mutant.equivalent.is_none()).count();
         assert!(found >= least, "{}: {found} mutants, at least {least}", entry.path());
         for mutant in mutants {
-            assert!(entry.wgsl.contains(mutant.text), "{} has no `{}`", entry.path(), mutant.text);
+            let is_there = entry.shaders().any(|(_, text)| text.contains(mutant.text));
+            assert!(is_there, "{} has no `{}`", entry.path(), mutant.text);
         }
     }
     assert!(SPINE.iter().all(|name| ALL.iter().any(|entry| entry.name == *name)));
@@ -158,11 +182,12 @@ fn every_kernel_lists_enough_faults_that_verification_must_catch() {
 fn the_list_matches_the_files() {
     let mut wrong = Vec::new();
     let shaders = scan(&root().join("kernels"), "wgsl", &mut wrong);
+    let (matrix, shaders) = matrix_shaders(shaders);
     let modules = scan(&root().join("src/kernels"), "rs", &mut wrong);
     wrong.extend(complaints(&shaders, &modules));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    let expected = generate(&modules);
+    let expected = generate(&modules, &matrix);
     let list = root().join(LIST);
     if fs::read_to_string(&list).unwrap_or_default() == expected {
         return;
@@ -201,7 +226,20 @@ fn names_are_snake_case_and_unique_over_families() {
 
 #[test]
 fn helpers_are_private_and_unlisted() {
-    let text = generate(&[source("fuse", "a", true), source("fuse", "shared", false)]);
+    let text = generate(&[source("fuse", "a", true), source("fuse", "shared", false)], &[]);
     assert!(text.contains("    pub mod a;\n    mod shared;\n"), "{text}");
     assert!(text.contains("fuse::a::KERNEL") && !text.contains("fuse::shared"), "{text}");
+}
+
+#[test]
+fn a_shader_for_matrices_belongs_to_the_kernel_it_is_named_after() {
+    let all = ["a", "a_matrix", "only_matrix"].map(|name| source("fuse", name, true));
+    let (matrix, kernels) = matrix_shaders(all.to_vec());
+    assert_eq!((&matrix[..], kernels.len()), (&all[1..2], 2));
+    let text = generate(&kernels, &matrix);
+    assert!(text.contains("Some(include_str!(\"../../kernels/fuse/a_matrix.wgsl\"))"), "{text}");
+    assert_eq!(text.matches("matrix_wgsl: None").count(), 1, "{text}");
+    // Beside another family's kernel it is one without its partner.
+    let (matrix, kernels) = matrix_shaders(vec![source("align", "a", true), all[1].clone()]);
+    assert!(matrix.is_empty() && complaints(&kernels, &kernels[..1]).len() == 1);
 }

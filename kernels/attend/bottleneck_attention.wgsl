@@ -55,7 +55,7 @@ fn weigh(score: f32) -> f32 {
         for (var c = 0u; c < (D + 3u) / 4u; c++) { sums[c] *= shrink; }
         peak = score;
     }
-    let weight = exp(score - peak);
+    let weight = select(exp(score - peak), 1.0, score == peak); // ties sum exactly
     total += weight;
     return weight;
 }

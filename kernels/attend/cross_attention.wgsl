@@ -6,7 +6,7 @@
 // (causal 0, MulT's band |keys - queries|, else keys) and, with BITS, bit j of its mask row is set;
 // one that sees none gives zeros. Scores go through memory, or as in flash (arXiv 2205.14135) one
 // invocation a row, or SPLITS of them merged in a fixed order, or a subgroup eight rows, keeps a
-// running maximum.
+// running maximum. Products are added in Sum, f16 at precision f16acc; all else is f32.
 
 struct Params {
     rows: u32, heads: u32, kv_heads: u32, queries: u32, keys: u32, reach: u32, scale: f32,
@@ -38,37 +38,37 @@ fn number(at: Invocation) -> u32 { return at.id.x + at.id.y * at.groups.x * WG; 
 // Output rows are numbered (batch, query, head), as o is stored.
 fn query_of(row: u32) -> u32 { return row / params.heads % params.queries; }
 fn batch_of(row: u32) -> u32 { return row / (params.heads * params.queries); }
-
 // Keys from here on are hidden from the row.
 fn end_of(row: u32) -> u32 {
     return min(min(len[batch_of(row)], params.keys), query_of(row) + params.reach + 1u);
 }
-
 fn is_hidden(query: u32, key: u32) -> bool {
     let word = query * ((params.keys + 31u) / 32u) + key / 32u;
     return BITS && ((mask[word] >> (key % 32u)) & 1u) == 0u;
 }
-
 // Number of the row's first key or value; the next one is kv_heads further.
 fn first_key(row: u32) -> u32 {
     let group = row % params.heads / (params.heads / params.kv_heads);
     return batch_of(row) * params.keys * params.kv_heads + group;
 }
-
 fn score(row: u32, key: u32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < D; i++) { sum += f32(q[row * D + i]) * f32(k[key * D + i]); }
-    return sum * params.scale;
+    var sum = Sum(0.0);
+    for (var i = 0u; i < D; i++) { sum += Sum(q[row * D + i]) * Sum(k[key * D + i]); }
+    return f32(sum) * params.scale;
 }
 
-// One invocation a score.
+// Weight of a score so far below the largest: exactly 1 for that one, so that ties sum exactly.
+fn weight_of(below: f32) -> f32 { return select(exp(below), 1.0, below == 0.0); }
+fn weights_of(v: vec4<f32>) -> vec4<f32> { return select(exp(v), vec4(1.0), v == vec4<f32>()); }
+
+// One invocation a score. Each row of them ends with the sum of their weights.
 @compute @workgroup_size(WG) fn score_pairs(at: Invocation) {
     let row = number(at) / params.keys;
     let key = number(at) % params.keys;
     if (row >= params.rows || key >= end_of(row)) { return; }
-    scratch[number(at)] = LOWEST;
+    scratch[number(at) + row] = LOWEST;
     if (is_hidden(query_of(row), key)) { return; }
-    scratch[number(at)] = score(row, first_key(row) + key * params.kv_heads);
+    scratch[number(at) + row] = score(row, first_key(row) + key * params.kv_heads);
 }
 
 var<workgroup> partial: array<f32, WG>;
@@ -91,49 +91,52 @@ fn softmax_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) 
     @builtin(local_invocation_index) lane: u32) {
     let row = wid.x + wid.y * groups.x;
     if (row >= params.rows) { return; }
-    let base = row * params.keys;
+    let base = row * (params.keys + 1u);
     let end = base + end_of(row);
     var peak = LOWEST;
     for (var i = base + lane; i < end; i += WG) { peak = max(peak, scratch[i]); }
     peak = reduce(lane, peak, false);
     var total = 0.0;
-    for (var i = base + lane; i < end; i += WG) { total += exp(scratch[i] - peak); }
+    for (var i = base + lane; i < end; i += WG) {
+        scratch[i] = weight_of(scratch[i] - peak);
+        total += scratch[i];
+    }
     total = reduce(lane, total, true);
-    for (var i = base + lane; i < end; i += WG) { scratch[i] = exp(scratch[i] - peak) / total; }
+    if (lane == 0u) { scratch[base + params.keys] = total; }
 }
 
 // One invocation an output element.
 @compute @workgroup_size(WG) fn mix_values(at: Invocation) {
     let row = number(at) / E;
     if (row >= params.rows) { return; }
+    let base = row * (params.keys + 1u);
     let end = end_of(row);
     let first = first_key(row) * E + number(at) % E;
-    var sum = 0.0;
+    var sum = Sum(0.0);
     for (var key = 0u; key < end; key++) {
         if (is_hidden(query_of(row), key)) { continue; }
-        sum += scratch[row * params.keys + key] * f32(v[first + key * params.kv_heads * E]);
+        sum += Sum(scratch[base + key]) * Sum(v[first + key * params.kv_heads * E]);
     }
-    o[number(at)] = to_storage(sum);
+    let total = scratch[base + params.keys];
+    o[number(at)] = to_storage(f32(sum) / select(total, 1.0, total == 0.0));
 }
 
 // The largest score seen; the sum of weights relative to it, and of the values they multiply.
 var<private> peak: f32 = LOWEST;
 var<private> total: f32;
-var<private> sums: array<vec4<f32>, 32>;
-
+var<private> sums: array<Sum4, 32>;
 // The weight of one more score.
 fn weigh(score: f32) -> f32 {
     if (score > peak) {
         let shrink = exp(peak - score);
         total *= shrink;
-        for (var c = 0u; c < (E + 3u) / 4u; c++) { sums[c] *= shrink; }
+        for (var c = 0u; c < (E + 3u) / 4u; c++) { sums[c] *= Sum(shrink); }
         peak = score;
     }
-    let weight = exp(score - peak);
+    let weight = weight_of(score - peak);
     total += weight;
     return weight;
 }
-
 // Neighbouring invocations share batch and head and so read the same keys, or neighbouring ones.
 fn row_of(at: Invocation) -> u32 {
     let index = number(at) / SPLITS;
@@ -141,14 +144,13 @@ fn row_of(at: Invocation) -> u32 {
     let position = pair / params.heads * params.queries + index % params.queries;
     return position * params.heads + pair % params.heads;
 }
-
 fn finish(row: u32, split: u32) {
     let base = row * (E + 2u) * SPLITS + split;
     if (SPLITS > 1u) { scratch[base] = peak; scratch[base + SPLITS] = total; }
     let divisor = select(total, 1.0, total == 0.0);
     for (var i = 0u; i < E; i++) {
-        if (SPLITS > 1u) { scratch[base + (i + 2u) * SPLITS] = sums[i / 4u][i % 4u]; }
-        else { o[row * E + i] = to_storage(sums[i / 4u][i % 4u] / divisor); }
+        if (SPLITS > 1u) { scratch[base + (i + 2u) * SPLITS] = f32(sums[i / 4u][i % 4u]); }
+        else { o[row * E + i] = to_storage(f32(sums[i / 4u][i % 4u]) / divisor); }
     }
 }
 
@@ -158,19 +160,18 @@ fn finish(row: u32, split: u32) {
     if (row >= params.rows) { return; }
     let first = first_key(row);
     let end = end_of(row);
-    var query: array<vec4<f32>, 32>;
-    for (var c = 0u; c < D / 4u; c++) { query[c] = vec4<f32>(q4[row * (D / 4u) + c]); }
+    var query: array<Sum4, 32>;
+    for (var c = 0u; c < D / 4u; c++) { query[c] = Sum4(q4[row * (D / 4u) + c]); }
     for (var key = number(at) % SPLITS; key < end; key += SPLITS) {
         if (is_hidden(query_of(row), key)) { continue; }
         let n = first + key * params.kv_heads;
-        var sum = 0.0;
-        for (var c = 0u; c < D / 4u; c++) { sum += dot(query[c], vec4<f32>(k4[n * (D / 4u) + c])); }
-        let weight = weigh(sum * params.scale);
-        for (var c = 0u; c < E / 4u; c++) { sums[c] += weight * vec4<f32>(v4[n * (E / 4u) + c]); }
+        var sum = Sum(0.0);
+        for (var c = 0u; c < D / 4u; c++) { sum += dot(query[c], Sum4(k4[n * (D / 4u) + c])); }
+        let weight = Sum(weigh(f32(sum) * params.scale));
+        for (var c = 0u; c < E / 4u; c++) { sums[c] += weight * Sum4(v4[n * (E / 4u) + c]); }
     }
     finish(row, number(at) % SPLITS);
 }
-
 @compute @workgroup_size(WG) fn flash_any(at: Invocation) {
     let row = row_of(at);
     if (row >= params.rows) { return; }
@@ -179,8 +180,8 @@ fn finish(row: u32, split: u32) {
     for (var key = number(at) % SPLITS; key < end; key += SPLITS) {
         if (is_hidden(query_of(row), key)) { continue; }
         let n = first + key * params.kv_heads;
-        let weight = weigh(score(row, n));
-        for (var i = 0u; i < E; i++) { sums[i / 4u][i % 4u] += weight * f32(v[n * E + i]); }
+        let weight = Sum(weigh(score(row, n)));
+        for (var i = 0u; i < E; i++) { sums[i / 4u][i % 4u] += weight * Sum(v[n * E + i]); }
     }
     finish(row, number(at) % SPLITS);
 }
@@ -204,7 +205,7 @@ fn finish(row: u32, split: u32) {
 // driver makes every load one invocation at a time, so each loaded vector meets eight queries:
 // invocation i loads query i and the keys i, i + 8, i + 16 and i + 24; then four values of each
 // key, those at i, i + 8 and so on. Scores become weights where they are, four to an invocation.
-fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
+fn multiply_add(acc: Sum4, v: Sum4, t: mat4x4<Sum>) -> Sum4 {
     return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
 }
 
@@ -212,13 +213,13 @@ fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: mat4x4<f32>) -> vec4<f32> {
 struct Query { weights: vec4<f32>, peak: f32, total: f32, shrink: f32 }
 struct Block { base: u32, first_query: u32, first_key: u32, end: u32 }
 
-var<private> scores: array<vec4<f32>, 8>;
+var<private> scores: array<Sum4, 8>;
 var<private> block: array<Query, 8>;
 // Sums of the values at i, i + 8, i + 16 and i + 24 vectors of four.
-var<private> sums_0: array<vec4<f32>, 8>;
-var<private> sums_1: array<vec4<f32>, 8>;
-var<private> sums_2: array<vec4<f32>, 8>;
-var<private> sums_3: array<vec4<f32>, 8>;
+var<private> sums_0: array<Sum4, 8>;
+var<private> sums_1: array<Sum4, 8>;
+var<private> sums_2: array<Sum4, 8>;
+var<private> sums_3: array<Sum4, 8>;
 
 fn block_of(at: Invocation) -> Block {
     let index = at.id.x / 8u + at.id.y * at.groups.x;
@@ -238,16 +239,16 @@ fn block_keys(at: Block, start: u32) -> vec4<u32> {
     return min(four(start), vec4<u32>(at.end - 1u)) * params.kv_heads + at.first_key;
 }
 // Adds the products of four elements of each query with those of four keys.
-fn add_scores(query: vec4<f32>, keys: mat4x4<f32>) {
+fn add_scores(query: vec4<f32>, keys: mat4x4<Sum>) {
     let t = transpose(keys);
-    scores[0] = multiply_add(scores[0], subgroupBroadcast(query, 0u), t);
-    scores[1] = multiply_add(scores[1], subgroupBroadcast(query, 1u), t);
-    scores[2] = multiply_add(scores[2], subgroupBroadcast(query, 2u), t);
-    scores[3] = multiply_add(scores[3], subgroupBroadcast(query, 3u), t);
-    scores[4] = multiply_add(scores[4], subgroupBroadcast(query, 4u), t);
-    scores[5] = multiply_add(scores[5], subgroupBroadcast(query, 5u), t);
-    scores[6] = multiply_add(scores[6], subgroupBroadcast(query, 6u), t);
-    scores[7] = multiply_add(scores[7], subgroupBroadcast(query, 7u), t);
+    scores[0] = multiply_add(scores[0], Sum4(subgroupBroadcast(query, 0u)), t);
+    scores[1] = multiply_add(scores[1], Sum4(subgroupBroadcast(query, 1u)), t);
+    scores[2] = multiply_add(scores[2], Sum4(subgroupBroadcast(query, 2u)), t);
+    scores[3] = multiply_add(scores[3], Sum4(subgroupBroadcast(query, 3u)), t);
+    scores[4] = multiply_add(scores[4], Sum4(subgroupBroadcast(query, 4u)), t);
+    scores[5] = multiply_add(scores[5], Sum4(subgroupBroadcast(query, 5u)), t);
+    scores[6] = multiply_add(scores[6], Sum4(subgroupBroadcast(query, 6u)), t);
+    scores[7] = multiply_add(scores[7], Sum4(subgroupBroadcast(query, 7u)), t);
 }
 fn are_hidden(at: Block, query: u32, start: u32) -> vec4<bool> {
     let key = four(start);
@@ -259,19 +260,19 @@ fn are_hidden(at: Block, query: u32, start: u32) -> vec4<bool> {
 }
 fn weigh_query(at: Block, i: u32, start: u32, before: Query) -> Query {
     let hidden = are_hidden(at, min(at.first_query + i, params.queries - 1u), start);
-    let scaled = select(scores[i] * params.scale, vec4<f32>(LOWEST), hidden);
+    let scaled = select(vec4<f32>(scores[i]) * params.scale, vec4<f32>(LOWEST), hidden);
     let highest = max(max(scaled.x, scaled.y), max(scaled.z, scaled.w));
     let peak = max(before.peak, subgroupMax(highest));
-    let shrink = exp(before.peak - peak);
-    let weights = select(exp(scaled - peak), vec4<f32>(), hidden);
+    let shrink = weight_of(before.peak - peak);
+    let weights = select(weights_of(scaled - peak), vec4<f32>(), hidden);
     let total = before.total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
     return Query(weights, peak, total, shrink);
 }
-fn shrink_sums(sums: ptr<private, array<vec4<f32>, 8>>) {
-    (*sums)[0] *= block[0].shrink; (*sums)[1] *= block[1].shrink;
-    (*sums)[2] *= block[2].shrink; (*sums)[3] *= block[3].shrink;
-    (*sums)[4] *= block[4].shrink; (*sums)[5] *= block[5].shrink;
-    (*sums)[6] *= block[6].shrink; (*sums)[7] *= block[7].shrink;
+fn shrink_sums(sums: ptr<private, array<Sum4, 8>>) {
+    (*sums)[0] *= Sum(block[0].shrink); (*sums)[1] *= Sum(block[1].shrink);
+    (*sums)[2] *= Sum(block[2].shrink); (*sums)[3] *= Sum(block[3].shrink);
+    (*sums)[4] *= Sum(block[4].shrink); (*sums)[5] *= Sum(block[5].shrink);
+    (*sums)[6] *= Sum(block[6].shrink); (*sums)[7] *= Sum(block[7].shrink);
 }
 fn weigh_block(at: Block, start: u32) {
     block[0] = weigh_query(at, 0u, start, block[0]);
@@ -282,21 +283,21 @@ fn weigh_block(at: Block, start: u32) {
     block[5] = weigh_query(at, 5u, start, block[5]);
     block[6] = weigh_query(at, 6u, start, block[6]);
     block[7] = weigh_query(at, 7u, start, block[7]);
-    scores = array<vec4<f32>, 8>();
+    scores = array<Sum4, 8>();
     shrink_sums(&sums_0);
     if (E > 32u) { shrink_sums(&sums_1); }
     if (E > 64u) { shrink_sums(&sums_2); shrink_sums(&sums_3); }
 }
 // Adds four values of the keys that invocation i holds the weights of.
-fn add_values(sums: ptr<private, array<vec4<f32>, 8>>, i: u32, values: mat4x4<f32>) {
-    (*sums)[0] = multiply_add((*sums)[0], subgroupShuffle(block[0].weights, i), values);
-    (*sums)[1] = multiply_add((*sums)[1], subgroupShuffle(block[1].weights, i), values);
-    (*sums)[2] = multiply_add((*sums)[2], subgroupShuffle(block[2].weights, i), values);
-    (*sums)[3] = multiply_add((*sums)[3], subgroupShuffle(block[3].weights, i), values);
-    (*sums)[4] = multiply_add((*sums)[4], subgroupShuffle(block[4].weights, i), values);
-    (*sums)[5] = multiply_add((*sums)[5], subgroupShuffle(block[5].weights, i), values);
-    (*sums)[6] = multiply_add((*sums)[6], subgroupShuffle(block[6].weights, i), values);
-    (*sums)[7] = multiply_add((*sums)[7], subgroupShuffle(block[7].weights, i), values);
+fn add_values(sums: ptr<private, array<Sum4, 8>>, i: u32, values: mat4x4<Sum>) {
+    (*sums)[0] = multiply_add((*sums)[0], Sum4(subgroupShuffle(block[0].weights, i)), values);
+    (*sums)[1] = multiply_add((*sums)[1], Sum4(subgroupShuffle(block[1].weights, i)), values);
+    (*sums)[2] = multiply_add((*sums)[2], Sum4(subgroupShuffle(block[2].weights, i)), values);
+    (*sums)[3] = multiply_add((*sums)[3], Sum4(subgroupShuffle(block[3].weights, i)), values);
+    (*sums)[4] = multiply_add((*sums)[4], Sum4(subgroupShuffle(block[4].weights, i)), values);
+    (*sums)[5] = multiply_add((*sums)[5], Sum4(subgroupShuffle(block[5].weights, i)), values);
+    (*sums)[6] = multiply_add((*sums)[6], Sum4(subgroupShuffle(block[6].weights, i)), values);
+    (*sums)[7] = multiply_add((*sums)[7], Sum4(subgroupShuffle(block[7].weights, i)), values);
 }
 fn store4(row: u32, vector: u32, mean: vec4<f32>) {
     for (var e = 4u * vector; e < min(4u * vector + 4u, E); e++) {
@@ -308,10 +309,10 @@ fn store_query(at: Block, i: u32, lane: u32) {
     let divisor = select(total, 1.0, total == 0.0);
     if (at.first_query + i >= params.queries) { return; }
     let row = block_row(at, i);
-    store4(row, lane, sums_0[i] / divisor);
-    if (E > 32u) { store4(row, lane + 8u, sums_1[i] / divisor); }
-    if (E > 64u) { store4(row, lane + 16u, sums_2[i] / divisor); }
-    if (E > 96u) { store4(row, lane + 24u, sums_3[i] / divisor); }
+    store4(row, lane, vec4<f32>(sums_0[i]) / divisor);
+    if (E > 32u) { store4(row, lane + 8u, vec4<f32>(sums_1[i]) / divisor); }
+    if (E > 64u) { store4(row, lane + 16u, vec4<f32>(sums_2[i]) / divisor); }
+    if (E > 96u) { store4(row, lane + 24u, vec4<f32>(sums_3[i]) / divisor); }
 }
 fn store_block(at: Block, lane: u32) {
     store_query(at, 0u, lane); store_query(at, 1u, lane);
@@ -319,15 +320,15 @@ fn store_block(at: Block, lane: u32) {
     store_query(at, 4u, lane); store_query(at, 5u, lane);
     store_query(at, 6u, lane); store_query(at, 7u, lane);
 }
-fn keys4(first: vec4<u32>, c: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(vec4<f32>(k4[first.x + c]), vec4<f32>(k4[first.y + c]),
-        vec4<f32>(k4[first.z + c]), vec4<f32>(k4[first.w + c]));
+fn keys4(first: vec4<u32>, c: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(Sum4(k4[first.x + c]), Sum4(k4[first.y + c]),
+        Sum4(k4[first.z + c]), Sum4(k4[first.w + c]));
 }
 // Vectors beyond the row repeat its last one and are not stored.
-fn values4(first: vec4<u32>, vector: u32) -> mat4x4<f32> {
+fn values4(first: vec4<u32>, vector: u32) -> mat4x4<Sum> {
     let c = min(vector, E / 4u - 1u);
-    return mat4x4<f32>(vec4<f32>(v4[first.x + c]), vec4<f32>(v4[first.y + c]),
-        vec4<f32>(v4[first.z + c]), vec4<f32>(v4[first.w + c]));
+    return mat4x4<Sum>(Sum4(v4[first.x + c]), Sum4(v4[first.y + c]),
+        Sum4(v4[first.z + c]), Sum4(v4[first.w + c]));
 }
 @compute @workgroup_size(8) fn subgroup_block(invocation: Invocation) {
     let lane = invocation.id.x % 8u;
@@ -361,17 +362,17 @@ fn query_any(row: u32, c: u32) -> vec4<f32> {
     let i = row * D + min(elements(c), vec4<u32>(D - 1u));
     return inside(c, D, vec4<f32>(f32(q[i.x]), f32(q[i.y]), f32(q[i.z]), f32(q[i.w])));
 }
-fn key_any(row: u32, c: u32) -> vec4<f32> {
+fn key_any(row: u32, c: u32) -> Sum4 {
     let i = row * D + min(elements(c), vec4<u32>(D - 1u));
-    return inside(c, D, vec4<f32>(f32(k[i.x]), f32(k[i.y]), f32(k[i.z]), f32(k[i.w])));
+    return Sum4(inside(c, D, vec4<f32>(f32(k[i.x]), f32(k[i.y]), f32(k[i.z]), f32(k[i.w]))));
 }
-fn value_any(row: u32, c: u32) -> vec4<f32> {
+fn value_any(row: u32, c: u32) -> Sum4 {
     let i = row * E + min(elements(c), vec4<u32>(E - 1u));
-    return inside(c, E, vec4<f32>(f32(v[i.x]), f32(v[i.y]), f32(v[i.z]), f32(v[i.w])));
+    return Sum4(inside(c, E, vec4<f32>(f32(v[i.x]), f32(v[i.y]), f32(v[i.z]), f32(v[i.w]))));
 }
-fn values_any(keys: vec4<u32>, c: u32) -> mat4x4<f32> {
-    if (4u * c >= E) { return mat4x4<f32>(); }
-    return mat4x4<f32>(value_any(keys.x, c), value_any(keys.y, c),
+fn values_any(keys: vec4<u32>, c: u32) -> mat4x4<Sum> {
+    if (4u * c >= E) { return mat4x4<Sum>(); }
+    return mat4x4<Sum>(value_any(keys.x, c), value_any(keys.y, c),
         value_any(keys.z, c), value_any(keys.w, c));
 }
 @compute @workgroup_size(8) fn subgroup_block_any(invocation: Invocation) {
@@ -383,7 +384,7 @@ fn values_any(keys: vec4<u32>, c: u32) -> mat4x4<f32> {
     for (var start = 0u; start < end; start += 32u) {
         let keys = block_keys(at, start + lane);
         for (var c = 0u; c < (D + 3u) / 4u; c++) {
-            add_scores(query_any(query, c), mat4x4<f32>(key_any(keys.x, c), key_any(keys.y, c),
+            add_scores(query_any(query, c), mat4x4<Sum>(key_any(keys.x, c), key_any(keys.y, c),
                 key_any(keys.z, c), key_any(keys.w, c)));
         }
         weigh_block(at, start + lane);

@@ -155,3 +155,75 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     }
     write_block(wid.z, wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
+
+// Sixteen rows by eight columns for each of the eight invocations of a subgroup. Each loads two
+// rows and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, row: vec4<f32>, t: mat4x4<f32>) {
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(row, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(row, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(row, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(row, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(row, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(row, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(row, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(row, 7u), t);
+}
+
+fn write_rows(i: u32, row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(i, row, col + c * 8u, (*acc)[0][c]);
+        write(i, row + 1u, col + c * 8u, (*acc)[1][c]);
+        write(i, row + 2u, col + c * 8u, (*acc)[2][c]);
+        write(i, row + 3u, col + c * 8u, (*acc)[3][c]);
+        write(i, row + 4u, col + c * 8u, (*acc)[4][c]);
+        write(i, row + 5u, col + c * 8u, (*acc)[5][c]);
+        write(i, row + 6u, col + c * 8u, (*acc)[6][c]);
+        write(i, row + 7u, col + c * 8u, (*acc)[7][c]);
+    }
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = wid.z;
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    let quads = params.k / 4u;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = transpose(cols4(i, col, q));
+        let right = transpose(cols4(i, col + 32u, q));
+        let upper = row4(i, row + lane, q);
+        let lower = row4(i, row + 8u + lane, q);
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    write_rows(i, row, col, &upper_left);
+    write_rows(i, row, col + 32u, &upper_right);
+    write_rows(i, row + 8u, col, &lower_left);
+    write_rows(i, row + 8u, col + 32u, &lower_right);
+}
+
+// Sixteen rows by four columns.
+@compute @workgroup_size(8)
+fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let i = wid.z;
+    let row = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    let quads = (params.k + 3u) / 4u;
+    var upper: array<vec4<f32>, 8>;
+    var lower: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let cols = transpose(mat4x4<f32>(col_any(i, col, q), col_any(i, col + 8u, q),
+            col_any(i, col + 16u, q), col_any(i, col + 24u, q)));
+        add_rows(&upper, row_any(i, row + lane, q), cols);
+        add_rows(&lower, row_any(i, row + 8u + lane, q), cols);
+    }
+    write_rows(i, row, col, &upper);
+    write_rows(i, row + 8u, col, &lower);
+}

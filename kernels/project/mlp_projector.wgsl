@@ -196,3 +196,98 @@ fn second_tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     }
     block_y(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
+
+// Sixteen rows by eight columns for each of the eight invocations of a subgroup. Each loads two
+// rows and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, row: vec4<f32>, t: mat4x4<f32>) {
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(row, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(row, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(row, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(row, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(row, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(row, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(row, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(row, 7u), t);
+}
+
+fn rows_hidden(row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    for (var i = 0u; i < 4u; i++) {
+        write_hidden(row, col + i * 8u, (*acc)[0][i]);
+        write_hidden(row + 1u, col + i * 8u, (*acc)[1][i]);
+        write_hidden(row + 2u, col + i * 8u, (*acc)[2][i]);
+        write_hidden(row + 3u, col + i * 8u, (*acc)[3][i]);
+        write_hidden(row + 4u, col + i * 8u, (*acc)[4][i]);
+        write_hidden(row + 5u, col + i * 8u, (*acc)[5][i]);
+        write_hidden(row + 6u, col + i * 8u, (*acc)[6][i]);
+        write_hidden(row + 7u, col + i * 8u, (*acc)[7][i]);
+    }
+}
+
+fn rows_y(row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    for (var i = 0u; i < 4u; i++) {
+        write_y(row, col + i * 8u, (*acc)[0][i]);
+        write_y(row + 1u, col + i * 8u, (*acc)[1][i]);
+        write_y(row + 2u, col + i * 8u, (*acc)[2][i]);
+        write_y(row + 3u, col + i * 8u, (*acc)[3][i]);
+        write_y(row + 4u, col + i * 8u, (*acc)[4][i]);
+        write_y(row + 5u, col + i * 8u, (*acc)[5][i]);
+        write_y(row + 6u, col + i * 8u, (*acc)[6][i]);
+        write_y(row + 7u, col + i * 8u, (*acc)[7][i]);
+    }
+}
+
+@compute @workgroup_size(8)
+fn first_broadcast(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let r = wid.y * 16u;
+    let o = wid.x * 64u + lane;
+    let quads = params.k / 4u;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = transpose(mat4x4<f32>(w_row(o, q), w_row(o + 8u, q),
+            w_row(o + 16u, q), w_row(o + 24u, q)));
+        let right = transpose(mat4x4<f32>(w_row(o + 32u, q), w_row(o + 40u, q),
+            w_row(o + 48u, q), w_row(o + 56u, q)));
+        let upper = x_row(r + lane, q);
+        let lower = x_row(r + 8u + lane, q);
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    rows_hidden(r, o, &upper_left);
+    rows_hidden(r, o + 32u, &upper_right);
+    rows_hidden(r + 8u, o, &lower_left);
+    rows_hidden(r + 8u, o + 32u, &lower_right);
+}
+
+@compute @workgroup_size(8)
+fn second_broadcast(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32) {
+    let r = wid.y * 16u;
+    let o = wid.x * 64u + lane;
+    let quads = params.h / 4u;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = transpose(mat4x4<f32>(u_row(o, q), u_row(o + 8u, q),
+            u_row(o + 16u, q), u_row(o + 24u, q)));
+        let right = transpose(mat4x4<f32>(u_row(o + 32u, q), u_row(o + 40u, q),
+            u_row(o + 48u, q), u_row(o + 56u, q)));
+        let upper = hidden_row(r + lane, q);
+        let lower = hidden_row(r + 8u + lane, q);
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    rows_y(r, o, &upper_left);
+    rows_y(r, o + 32u, &upper_right);
+    rows_y(r + 8u, o, &lower_left);
+    rows_y(r + 8u, o + 32u, &lower_right);
+}

@@ -77,6 +77,16 @@ pub trait Scalar:
         Self::dot(pairs, depth)
     }
 
+    /// The sum of computed weights times stored values: weights, products and partial sums kept in
+    /// `elem`, f32 or f16.
+    fn weighted_sum(
+        _elem: Elem,
+        terms: impl ExactSizeIterator<Item = (Self, f32)>,
+        depth: usize,
+    ) -> Self {
+        Self::sum(terms.map(|(weight, value)| weight * Self::exact(f64::from(value))), depth)
+    }
+
     /// Rounding to a storage type; out-of-range values saturate.
     fn store(self, elem: Elem) -> Self;
 

@@ -239,6 +239,17 @@ impl Scalar for Tracked {
         Accumulator::new(products.len(), depth, elem).run(products, depth)
     }
 
+    fn weighted_sum(
+        elem: Elem,
+        terms: impl ExactSizeIterator<Item = (Self, f32)>,
+        depth: usize,
+    ) -> Self {
+        let products = terms.map(|(weight, value)| {
+            (weight.store(elem) * Tracked::exact(f64::from(value))).store(elem)
+        });
+        Accumulator::new(products.len(), depth, elem).run(products, depth)
+    }
+
     fn store(self, elem: Elem) -> Self {
         if elem != Elem::F16 {
             return self;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::exit::Failure;
 use super::select::nearest;
 use crate::kernels::ALL;
+use crate::suite::owner;
 
 /// Deepest folder looked into: FAMILY/NAME.wgsl.
 const DEPTH: usize = 2;
@@ -50,8 +51,9 @@ fn one(flag: &str, dir: &Path, file: &Path) -> Result<(String, String), Failure>
     let relative = file.strip_prefix(dir).unwrap_or(file).with_extension("");
     let path = relative.components().map(|part| part.as_os_str().to_string_lossy());
     let path = path.collect::<Vec<_>>().join("/");
-    let known: Vec<String> = ALL.iter().map(|entry| entry.path()).collect();
-    if !known.contains(&path) {
+    if owner(&path).is_none() {
+        let shaders = ALL.iter().flat_map(|entry| entry.shaders());
+        let known: Vec<String> = shaders.map(|(path, _)| path).collect();
         let near = nearest(&path, known.iter().map(String::as_str));
         let message = format!("{flag}: {path}.wgsl matches no kernel; did you mean {near}?");
         return Err(Failure::usage(message));

@@ -27,6 +27,6 @@ pub use pairs::{Pairs, Prepared as PreparedSide, VisitError};
 pub use peaks::Found;
 pub use pipeline_cell::{PipelineCell, pipeline_cells};
 pub use session::{CellError, Session};
-pub use sources::Sources;
+pub use sources::{Sources, owner};
 pub use task::{Effort, Task};
 pub use tuning::{Chosen, Layer, by_rule, choose, gain, variations};

@@ -11,6 +11,9 @@ use crate::record::{Accuracy, CleanRecord, FailedBy, MutantRecord, Outcome, Row,
 /// The rule that a mutant breaks when it takes its worker down or hangs it.
 const ERROR: &str = "error";
 
+/// Why a mutant is not tried.
+const NOTHING_RUNS: &str = "no cell runs on this device";
+
 /// What came of one cell, in this process or in a worker.
 pub struct Attempt {
     pub row: Row,
@@ -81,23 +84,24 @@ pub fn try_mutant(
         cell: None,
         alone: false,
     };
-    let untried = match clean {
-        CleanRecord { failure: Some(_), .. } => Some("the kernel fails without a fault"),
-        CleanRecord { passed: 0, .. } => Some("no cell runs on this device"),
-        _ => None,
+    let untried = |record: MutantRecord, why: &str| {
+        Some(MutantRecord { outcome: Outcome::Untried, reason: Some(why.to_owned()), ..record })
     };
-    if let Some(why) = untried {
-        (record.outcome, record.reason) = (Outcome::Untried, Some(why.to_owned()));
-        return Some(record);
+    match clean {
+        CleanRecord { failure: Some(_), .. } => {
+            return untried(record, "the kernel fails without a fault");
+        }
+        CleanRecord { passed: 0, .. } => return untried(record, NOTHING_RUNS),
+        _ => {}
     }
     for cell in cells {
         let attempt = run(cell)?;
         record.cells += u32::from(attempt.row.status != Status::Unsupported);
         if settle(&mut record, attempt) {
-            break;
+            return Some(record);
         }
     }
-    Some(record)
+    if record.cells == 0 { untried(record, NOTHING_RUNS) } else { Some(record) }
 }
 
 /// Takes over what a cell says about a mutant; true when that settles it.
@@ -139,8 +143,8 @@ fn alone(accuracy: &Accuracy) -> bool {
 }
 
 impl Session {
-    /// The same as [`Session::run`] with the fault in the shader of the cell; `None` where the
-    /// shader in force does not contain the mutant's text.
+    /// The same as [`Session::run`] with the fault in the shader of the cell; `None` where no
+    /// shader of the kernel in force contains the mutant's text.
     pub fn run_mutant(
         &mut self,
         cell: &Cell,
@@ -149,11 +153,21 @@ impl Session {
         alive: &mut dyn FnMut(&'static str, f64),
     ) -> Option<Attempt> {
         let (entry, before) = (cell.entry, self.sources.clone());
-        let text = before.get(entry);
-        if !text.contains(mutant.text) {
+        let (own, _) = entry.shader(&cell.dialect());
+        let with_fault = |(path, text): (String, &str)| {
+            text.contains(mutant.text).then(|| (path, text.replace(mutant.text, mutant.instead)))
+        };
+        let faulty: Vec<(String, String)> = before.of(entry).filter_map(with_fault).collect();
+        if faulty.is_empty() {
             return None;
         }
-        self.sources.replace(&entry.path(), text.replace(mutant.text, mutant.instead));
+        let Some((path, text)) = faulty.into_iter().find(|(path, _)| *path == own) else {
+            let reason = Some("the fault is in the shader of other strategies".to_owned());
+            let item = super::Item::from(cell.clone());
+            let row = item.row(Status::Unsupported, reason, self.checks().name());
+            return Some(Attempt { row, lost: false });
+        };
+        self.sources.replace(&path, text);
         let (row, lost) = self.run(&cell.clone().into(), task, alive);
         self.sources = before;
         Some(Attempt { row, lost })

@@ -59,7 +59,7 @@ fn a_lost_worker_is_a_kill_and_a_shader_that_cannot_run_is_not() {
     assert_eq!(outcome(Status::Error, false).outcome, Outcome::Broken);
     assert_eq!(outcome(Status::Ok, false).outcome, Outcome::Survived);
     let nothing = outcome(Status::Unsupported, false);
-    assert_eq!((nothing.outcome, nothing.cells), (Outcome::Survived, 0));
+    assert_eq!((nothing.outcome, nothing.cells), (Outcome::Untried, 0));
 }
 
 #[test]

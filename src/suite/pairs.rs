@@ -80,7 +80,8 @@ impl Pairs {
 
     fn source(&self, session: &Session, cell: &Cell, side: Side) -> String {
         let sources = if side == Side::Head { &self.head } else { &session.sources };
-        shader::source(sources.get(cell.entry), &cell.dialect())
+        let dialect = cell.dialect();
+        shader::source(sources.get(cell.entry, &dialect), &dialect)
     }
 }
 

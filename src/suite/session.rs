@@ -227,7 +227,7 @@ impl Session {
         checks: Checks,
     ) -> Result<Program, GpuError> {
         let (launch, dialect) = (cell.launch(), cell.dialect());
-        let source = shader::source(self.sources.get(cell.entry), &dialect);
+        let source = shader::source(self.sources.get(cell.entry, &dialect), &dialect);
         let text = Text { source, inputs, written: launch.written(), checks };
         let mut compiled = self.compiled.borrow_mut();
         let known = compiled.iter().position(|(known, _)| *known == text);

@@ -139,7 +139,8 @@ impl Lab {
         let (launch, key) = (cell.launch(), cell.id());
         let known = self.programs.borrow().get(&key).cloned();
         let program = known.unwrap_or_else(|| {
-            let source = shader::source(entry.wgsl, &cell.dialect());
+            let dialect = cell.dialect();
+            let source = shader::source(entry.shader(&dialect).1, &dialect);
             let tensors = inputs.tensors.len();
             let program = gpu.compile(&source, &launch, variant, tensors, Checks::Safe);
             program.unwrap_or_else(|error| panic!("{key}: {error}"))

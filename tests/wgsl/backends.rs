@@ -69,8 +69,9 @@ fn to_hlsl(
 }
 
 /// What scripts/oracles fetches: distributions carry versions from before cooperative matrices. It
-/// validates nothing else, because it takes offence at the array strides that naga leaves on
-/// workgroup memory, which drivers have always accepted.
+/// validates nothing else, and by the rules of SPIR-V without Vulkan's, because among those it takes
+/// offence at the array strides that naga leaves on workgroup memory, which drivers have always
+/// accepted.
 const NEW_SPIRV_VAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.oracles/spirv-val");
 
 /// Whether `spirv-val` of Debian's spirv-tools is installed.
@@ -85,9 +86,10 @@ pub fn has_new_spirv_val() -> bool {
 
 /// What `spirv-val` says about the module of a pipeline.
 pub fn spirv_val(pipeline: &Pipeline, words: &[u32]) -> Check {
-    let program = if pipeline.matrices { NEW_SPIRV_VAL } else { "spirv-val" };
+    let (program, environment) =
+        if pipeline.matrices { (NEW_SPIRV_VAL, "spv1.3") } else { ("spirv-val", "vulkan1.3") };
     let mut child = Command::new(program)
-        .args(["--target-env", "vulkan1.3", "-"])
+        .args(["--target-env", environment, "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

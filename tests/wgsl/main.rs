@@ -14,7 +14,7 @@ use common::{kernels, skipped};
 use directx::DirectX;
 use fusebench::inputs::{Distribution, Generator};
 use fusebench::kernel::Entry;
-use fusebench::kernel::{Dtype, Elem, Kernel, Preset, Shape};
+use fusebench::kernel::{Dtype, Elem, Kernel, Preset, Shape, Variant};
 use fusebench::kernels::ALL;
 use fusebench::shader::{self, Dialect};
 use naga::valid::{
@@ -132,13 +132,22 @@ struct Interface {
     buffers: Vec<(&'static str, bool)>,
 }
 
-fn interface(kernel: &dyn Kernel, shape: &Shape, dtype: Dtype) -> Result<Interface, String> {
+/// Of the strategies whose shader is the one that is written over the dialect.
+fn interface(
+    entry: &Entry,
+    shape: &Shape,
+    dtype: Dtype,
+    dialect: &Dialect,
+) -> Result<Interface, String> {
+    let kernel = entry.kernel;
     let variant = &kernel.spec().variants[0];
     let generator = Generator::new(dtype, variant, Distribution::Normal, 1);
     let inputs = kernel.inputs(shape, &generator);
     let mut buffers: Vec<_> = inputs.tensors.iter().map(|tensor| (tensor.name, false)).collect();
     let mut longest = Vec::new();
-    for variant in kernel.spec().variants {
+    let own = entry.shader(dialect);
+    let shares = |variant: &&Variant| entry.shader(&Dialect::of(variant, dtype)) == own;
+    for variant in kernel.spec().variants.iter().filter(shares) {
         let launch = kernel.launch(shape, dtype, variant);
         let written = launch.outputs.iter().chain(&launch.scratch);
         let names: Vec<_> = written.map(|buffer| (buffer.name, true)).collect();
@@ -233,7 +242,7 @@ fn every_pipeline_compiles_for_every_back_end() {
     assert!(directx.is_some() || env::var_os("CI").is_none(), "run scripts/oracles: no DXC");
     let count = std::cell::Cell::new(0);
     for_each_kernel(|entry, dtype, dialect| {
-        let (module, info) = compile(&shader::source(entry.wgsl, dialect))?;
+        let (module, info) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
         for pipeline in pipelines(entry.kernel, dtype, dialect) {
             let of = |error| format!("{pipeline:?}: {error}");
             let translation = translate(&module, &info, &pipeline).map_err(of)?;
@@ -264,7 +273,7 @@ fn every_pipeline_compiles_for_every_back_end() {
 #[test]
 fn every_entry_point_is_used() {
     for_each_kernel(|entry, dtype, dialect| {
-        let (module, _) = compile(&shader::source(entry.wgsl, dialect))?;
+        let (module, _) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
         let used = pipelines(entry.kernel, dtype, dialect);
         let idle = module.entry_points.iter().find(|e| !used.iter().any(|p| p.entry == e.name));
         idle.map_or(Ok(()), |e| Err(format!("no smoke or models shape runs {}", e.name)))
@@ -274,9 +283,9 @@ fn every_entry_point_is_used() {
 #[test]
 fn every_interface_is_the_one_described() {
     for_each_kernel(|entry, dtype, dialect| {
-        let (module, _) = compile(&shader::source(entry.wgsl, dialect))?;
+        let (module, _) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
         let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
-        let interface = interface(entry.kernel, &shape, dtype)?;
+        let interface = interface(entry, &shape, dtype, dialect)?;
         check_params(&module, &interface.params)?;
         check_buffers(&module, &interface)
     });
@@ -284,11 +293,11 @@ fn every_interface_is_the_one_described() {
 
 #[test]
 fn every_file_keeps_the_rules() {
-    for_each_kernel(|entry, _, _| lint(entry.wgsl));
+    for_each_kernel(|entry, _, dialect| lint(entry.shader(dialect).1));
     // The text compiled in is the text on disk.
-    for Entry { family, name, wgsl, .. } in ALL {
-        let path = format!("{}/kernels/{family}/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
-        assert_eq!(fs::read_to_string(&path).expect("readable text"), *wgsl, "{path}");
+    for (path, wgsl) in ALL.iter().flat_map(Entry::shaders) {
+        let path = format!("{}/kernels/{path}.wgsl", env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(fs::read_to_string(&path).expect("readable text"), wgsl, "{path}");
     }
 }
 
@@ -387,7 +396,7 @@ fn forbidden_text_is_found() {
 fn a_changed_interface_is_found() {
     let entry = layer_norm();
     let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
-    let described = interface(entry.kernel, &shape, Dtype::F32).expect("one interface");
+    let described = interface(entry, &shape, Dtype::F32, &F32).expect("one interface");
     let check = |from: &str, to: &str| {
         let (module, _) = compile(&corrupted(from, to)).expect("still valid");
         check_params(&module, &described.params).and(check_buffers(&module, &described))

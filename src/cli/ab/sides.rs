@@ -6,9 +6,8 @@ use std::process::{Command, Output};
 
 use crate::cli::exit::Failure;
 use crate::cli::overlay;
-use crate::kernels::ALL;
 use crate::record::SideRecord;
-use crate::suite::Sources;
+use crate::suite::{Sources, owner};
 
 /// Where a repository keeps its shaders.
 const FOLDER: &str = "kernels/";
@@ -63,7 +62,7 @@ pub fn resolve(flag: &str, text: &str) -> Result<Source, Failure> {
         Ok(Source::builtin())
     } else if path.is_dir() {
         let overlay = overlay::read(flag, path)?;
-        let kernels = overlay.iter().map(|(path, _)| path.clone()).collect();
+        let kernels = owners(&overlay);
         Ok(shaders("folder", None, overlay, Some(kernels)))
     } else if path.is_file() {
         let absolute = path.canonicalize();
@@ -106,7 +105,7 @@ fn revision(flag: &str, text: &str) -> Result<Source, Failure> {
         return Err(Failure::usage(message));
     }
     let (known, foreign): (Vec<String>, Vec<String>) =
-        paths.into_iter().partition(|path| ALL.iter().any(|entry| entry.path() == *path));
+        paths.into_iter().partition(|path| owner(path).is_some());
     if !foreign.is_empty() {
         let names = foreign.join(", ");
         anstream::eprintln!("fusebench: {flag} {text}: left out, not in this program: {names}");
@@ -116,9 +115,14 @@ fn revision(flag: &str, text: &str) -> Result<Source, Failure> {
         let file = format!("{commit}:{FOLDER}{path}.wgsl");
         overlay.push((path, git(&["show", &file]).map_err(|why| unknown(&why))?));
     }
-    let kernels = overlay.iter().map(|(path, _)| path.clone()).collect();
+    let kernels = owners(&overlay);
     let short = commit.chars().take(12).collect();
     Ok(shaders("revision", Some(short), overlay, Some(kernels)))
+}
+
+/// `FAMILY/NAME` of the kernels whose shaders these are.
+fn owners(overlay: &[(String, String)]) -> BTreeSet<String> {
+    overlay.iter().filter_map(|(path, _)| Some(owner(path)?.path())).collect()
 }
 
 /// What git prints, or the first line of why it does not.

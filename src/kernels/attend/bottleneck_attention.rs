@@ -271,7 +271,7 @@ fn bottleneck_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2
             _ => Weights::in_passes(&scores, depth(scores.len(), problem.variant)),
         };
         let column = |i: usize| v.slice_move(s![batch, range.clone(), head, i]);
-        (0..d).map(|i| weights.mean(column(i).iter().copied(), scores.len())).collect()
+        (0..d).map(|i| weights.mean(&column(i).to_vec(), Elem::F32, scores.len())).collect()
     };
     let plain = tokens.plain();
     let z = by_rows(rows, b * plain * h, d, |row, mut z| {

@@ -14,6 +14,7 @@ use crate::kernel::{
     Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
+use crate::rng;
 
 pub const KERNEL: &dyn Kernel = &CrossAttention;
 
@@ -30,11 +31,24 @@ const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
-            let bytes = 4 * Pairs::of(shape).rows() * shape["k"];
+            let bytes = 4 * Pairs::of(shape).rows() * (shape["k"] + 1);
             (bytes > MAX_SCRATCH_BYTES)
                 .then(|| format!("scores take {bytes} bytes, a binding holds {MAX_SCRATCH_BYTES}"))
         },
         ..Variant::new("unfused", &[("WG", 64.0)])
+    },
+    // No device has run these two: before those that some have, of which the last one is the rule.
+    Variant {
+        needs: &[Need::Subgroup, Need::CooperativeMatrix(8)],
+        suits: Suits::Gpu,
+        refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
+        ..Variant::new("matrix8", &[("LANES", 128.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::CooperativeMatrix(16)],
+        suits: Suits::Gpu,
+        refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
+        ..Variant::new("matrix16", &[("LANES", 128.0)])
     },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses: too_wide, ..Variant::new("flash", &[("WG", 8.0)]) },
@@ -86,7 +100,7 @@ const MUTANTS: &[Mutant] = &[
         "s + 1u < base + SPLITS; s++) {\n",
     ),
     Mutant::new("a query of another invocation", "Broadcast(query, 3u)", "Broadcast(query, 2u)"),
-    Mutant::new("older sums of a query not shrunk", "(*sums)[5] *= block[5].shrink;", ""),
+    Mutant::new("older sums of a query not shrunk", "(*sums)[5] *= Sum(block[5].shrink);", ""),
     Mutant::new(
         "weights of one invocation for all keys",
         "Shuffle(block[1].weights, i)",
@@ -98,6 +112,13 @@ const MUTANTS: &[Mutant] = &[
         "query + params.reach + 1u));",
         "query + params.reach + 2u));",
     ),
+    Mutant::new("keys not transposed", "coopLoad<Right>(&keys", "coopLoadT<Right>(&keys"),
+    Mutant::new("values transposed", "coopLoadT<Right>(&values", "coopLoad<Right>(&values"),
+    Mutant::new("sums of squares not shrunk", "sums[row * E_WIDE + i] *= Sum(shrink);", ""),
+    Mutant::new("weights of the first square for all", "&weights[s]", "&weights[0]"),
+    Mutant::new("total of a row's first part", "all += parts[row * PARTS + i]", {
+        "all = parts[row * PARTS]"
+    }),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
 
@@ -105,6 +126,12 @@ fn too_wide(shape: &Shape) -> Option<String> {
     let pairs = Pairs::of(shape);
     let width = pairs.d.max(pairs.e);
     (width > MAX_WIDTH).then(|| format!("rows are {width} wide, accumulators hold {MAX_WIDTH}"))
+}
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let Pairs { d, e, .. } = Pairs::of(shape);
+    let ragged = !d.is_multiple_of(4) || !e.is_multiple_of(4);
+    ragged.then(|| format!("rows are {d} and {e} wide, not multiples of 4"))
 }
 
 /// Invocations that share a query row; one alone would not leave its result to be merged.
@@ -120,13 +147,14 @@ impl Kernel for CrossAttention {
         Spec {
             summary: "let queries of one modality attend to the visible keys of another",
             difficulties: &[2, 3],
-            dtypes: &[Dtype::F32, Dtype::F16],
+            dtypes: &[Dtype::F32, Dtype::F16, Dtype::F16Acc],
             variants: VARIANTS,
             inputs: &[
                 Distribution::Normal,
                 Distribution::Needle,
                 Distribution::Large,
                 Distribution::Integers,
+                Distribution::Ties,
             ],
             operands: Operands::of(OPERANDS)
                 .implying(pairs::IMPLIED, pairs::ORDER)
@@ -152,7 +180,7 @@ impl Kernel for CrossAttention {
             vec![
                 queries,
                 keys.with_garbage(|index| unused(index / (g * d))),
-                generator.data("v", &[b, k, g, e]).with_garbage(|index| unused(index / (g * e))),
+                values(&pairs, generator).with_garbage(|index| unused(index / (g * e))),
                 Tensor::words("len", &[b], len.clone()),
                 Tensor::words("mask", &[pairs.mask().len()], pairs.mask()),
             ],
@@ -162,15 +190,19 @@ impl Kernel for CrossAttention {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let pairs = Pairs::of(shape);
         let (rows, k, d, e) = (pairs.rows(), pairs.k, pairs.d, pairs.e);
+        let bits = f64::from(u8::from(pairs.has_bits()));
+        let constants = vec![("D", d as f64), ("E", e as f64), ("BITS", bits)];
+        let outputs = vec![Buffer::new("o", dtype.storage(), rows, e)];
+        if let Some(side) = variant.matrix_side() {
+            let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(side as usize));
+            let dispatches = vec![Dispatch { constants, ..Dispatch::new("attend", grid) }];
+            return Launch { outputs, scratch: Vec::new(), dispatches };
+        }
         let lanes = variant.constant("WG");
         let splits = splits(k, variant);
         let run = |entry, invocations: usize| {
-            let constants = vec![
-                ("D", d as f64),
-                ("E", e as f64),
-                ("BITS", f64::from(u8::from(pairs.has_bits()))),
-                ("SPLITS", splits as f64),
-            ];
+            let splits = [("SPLITS", splits as f64)];
+            let constants = constants.iter().copied().chain(splits).collect();
             Dispatch { constants, ..Dispatch::new(entry, spill(invocations.div_ceil(lanes))) }
         };
         let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
@@ -186,22 +218,26 @@ impl Kernel for CrossAttention {
             }
             _ => {
                 let softmax = run("softmax_rows", rows * lanes);
-                (k, vec![run("score_pairs", rows * k), softmax, run("mix_values", rows * e)])
+                (k + 1, vec![run("score_pairs", rows * k), softmax, run("mix_values", rows * e)])
             }
         };
         Launch {
-            outputs: vec![Buffer::new("o", dtype.storage(), rows, e)],
+            outputs,
             scratch: vec![Buffer::new("scratch", Elem::F32, rows, scratch)],
             dispatches,
         }
     }
 
-    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+    fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
         let pairs = Pairs::of(shape);
         let Pairs { b, h, g, q, d, e, .. } = pairs;
         let keys = pairs.lengths().iter().map(|&len| len as usize).sum::<usize>();
         let elements = b * q * h * (d + e) + keys * g * (d + e);
-        Work::new(h * pairs.seen() * (2 * d + 2 * e + 5), dtype.bytes() * elements + 4 * b)
+        let flops = h * pairs.seen() * (2 * d + 2 * e + 5);
+        let work = Work::new(flops, dtype.bytes() * elements + 4 * b);
+        let arithmetic =
+            if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
+        Work { arithmetic, ..work }
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {
@@ -214,14 +250,19 @@ impl Kernel for CrossAttention {
 }
 
 /// In a `Needle` run output rows take turns to be answered by the keys they see, from the last one
-/// down, and codes differ between key heads and batches.
+/// down, and codes differ between key heads and batches. In a `Ties` run every key is as good as
+/// the next, so that every weight is 1.
 fn queries_and_keys(pairs: &Pairs, generator: &Generator) -> (Tensor, Tensor) {
     let Pairs { b, h, g, q, k, d, .. } = *pairs;
     let (queries, keys) = ([b, q, h, d], [b, k, g, d]);
     if generator.distribution != Distribution::Needle {
+        let queries = match generator.distribution {
+            Distribution::Ties => generator.filled("q", &queries, |_| 0.0),
+            _ => generator.data("q", &queries),
+        };
         // Keys are standard normal whatever the data: two large factors would put the scores where
         // neighbouring f32 values are whole units apart.
-        return (generator.data("q", &queries), generator.weight("k", &keys, 1.0));
+        return (queries, generator.weight("k", &keys, 1.0));
     }
     let needle = Needle::new(k, d);
     let code = |batch: usize, key: usize, key_head: usize| key + 3 * batch + 7 * key_head;
@@ -241,15 +282,31 @@ fn queries_and_keys(pairs: &Pairs, generator: &Generator) -> (Tensor, Tensor) {
     (queries, keys)
 }
 
+/// In a `Ties` run -1, 0 and 1, and zeros beyond so many keys that every sum is exact in f16 too,
+/// however long: at most 2^11 others in a column.
+fn values(pairs: &Pairs, generator: &Generator) -> Tensor {
+    let dims = [pairs.b, pairs.k, pairs.g, pairs.e];
+    if generator.distribution != Distribution::Ties {
+        return generator.data("v", &dims);
+    }
+    let apart = pairs.k.div_ceil(2048).max(1);
+    generator.filled("v", &dims, |i| {
+        let is_zero = (i / (pairs.g * pairs.e) % pairs.k) % apart != 0;
+        if is_zero { 0.0 } else { rng::integer(generator.seed, 0x7469, i as u32, 1) as f32 }
+    })
+}
+
 fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let pairs = Pairs::of(problem.shape);
     let Pairs { h, q, k, d, e, .. } = pairs;
     let queries: ArrayView4<f32> = problem.inputs.float("q");
     let keys: ArrayView4<f32> = problem.inputs.float("k");
     let values: ArrayView4<f32> = problem.inputs.float("v");
-    let lanes = problem.variant.constant("WG");
     let splits = splits(k, problem.variant);
     let scale = S::exact(problem.inputs.params.get_real("scale"));
+    let sum = problem.dtype.sum();
+    // Where the maximum grows, sums in f16 are multiplied by a factor that was rounded too.
+    let steps = if sum == Elem::F16 { 3 } else { 1 };
     vec![by_rows(rows, pairs.rows(), e, |row, mut o| {
         let (b, query, head) = (row / (q * h), row / h % q, row % h);
         let key_head = pairs.key_head(head);
@@ -257,24 +314,33 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         let query = queries.slice(s![b, query, head, ..]);
         let score = |&key: &usize| {
             let key = keys.slice(s![b, key, key_head, ..]);
-            S::dot(query.iter().copied().zip(key.iter().copied()), d) * scale
+            let pairs = query.iter().copied().zip(key.iter().copied());
+            S::dot_in(sum, pairs, d) * scale
         };
         let scores: Vec<S> = visible.iter().map(score).collect();
         let (weights, depth) = match problem.variant.name {
             // A maximum that grows in steps of 32 keys shrinks older sums less often than this.
-            "flash" | "flash_wide" | "subgroup_block" => (Weights::running(&scores), visible.len()),
+            "flash" | "flash_wide" | "subgroup_block" => {
+                (Weights::running(&scores), steps * visible.len())
+            }
+            "matrix8" | "matrix16" => {
+                let weights = Weights::running(&scores).stored(problem.storage());
+                (weights, steps * visible.len())
+            }
             "split_kv" => {
                 let of: Vec<usize> = visible.iter().map(|key| key % splits).collect();
-                (Weights::merged(&scores, &of, SPLIT_KEYS + splits), SPLIT_KEYS + splits)
+                (Weights::merged(&scores, &of, SPLIT_KEYS + splits), steps * SPLIT_KEYS)
             }
             _ => {
+                let lanes = problem.variant.constant("WG");
                 let depth = k.div_ceil(lanes) + lanes.ilog2() as usize;
                 (Weights::in_passes(&scores, depth), visible.len())
             }
         };
         for i in 0..e {
-            let column = visible.iter().map(|&key| values[[b, key, key_head, i]]);
-            o[i] = weights.mean(column, depth).store(problem.storage());
+            let column: Vec<f32> =
+                visible.iter().map(|&key| values[[b, key, key_head, i]]).collect();
+            o[i] = weights.mean(&column, sum, depth).store(problem.storage());
         }
     })]
 }

@@ -246,8 +246,9 @@ fn gated_cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array
                 };
                 let scores: Vec<S> = (0..latents).map(score).collect();
                 let weights = Weights::running(&scores);
-                let mean =
-                    |i: usize| weights.mean(own.slice(s![.., 1, head, i]).iter().copied(), latents);
+                let mean = |i: usize| {
+                    weights.mean(&own.slice(s![.., 1, head, i]).to_vec(), Elem::F32, latents)
+                };
                 (0..d).map(mean).collect::<Vec<S>>()
             })
             .collect();

@@ -5,7 +5,8 @@
 ///
 /// A code is the digits of a number, repeated over the width, with minus half its squared length in
 /// the last place. A query holds the same digits and 1 there, times a factor: its score of another
-/// code falls by half their squared distance. All products are exact in f32 and f16.
+/// code falls by half their squared distance. All products are exact in f32 and f16, and because
+/// the factor is a power of two, so are their sums.
 pub struct Needle {
     d: usize,
     keys: usize,
@@ -30,7 +31,8 @@ impl Needle {
         // Two codes differ in at least one digit, which is there this often.
         let copies = ((d - 1) / digits) as f32;
         let gap = (keys as f32).ln() + 18.0;
-        let factor = (2.0 * gap * (d as f32).sqrt() / copies).ceil();
+        let least = 2.0 * gap * (d as f32).sqrt() / copies;
+        let factor = least.log2().ceil().exp2();
         Needle { d, keys, base, digits, factor }
     }
 
@@ -72,6 +74,13 @@ mod tests {
                 let query = row(target, &|j, i| needle.query(j, i));
                 let exact = |x: &f64| f64::from(half::f16::from_f64(*x)) == *x;
                 assert!(query.iter().chain(&codes[target]).all(exact), "{keys} {d}");
+                for code in &codes {
+                    let products: Vec<f64> = query.iter().zip(code).map(|(q, k)| q * k).collect();
+                    let half = f64::from(needle.factor) / 2.0;
+                    assert!(products.iter().all(|p| (p / half).fract() == 0.0), "{keys} {d}");
+                    let size: f64 = products.iter().map(|p| p.abs()).sum();
+                    assert!(size <= 2048.0 * half && size < 65_504.0, "{keys} {d}: {size}");
+                }
                 let score = |code: &Vec<f64>| {
                     query.iter().zip(code).map(|(q, k)| q * k).sum::<f64>() / (d as f64).sqrt()
                 };

@@ -121,11 +121,7 @@ impl Kernel for CooperativeMatrix {
 const MOST: usize = 16;
 
 fn side(variant: &Variant) -> usize {
-    let of = |need: &Need| match need {
-        Need::CooperativeMatrix(side) => Some(*side as usize),
-        _ => None,
-    };
-    variant.needs.iter().find_map(of).expect("every variant names its matrices")
+    variant.matrix_side().expect("every variant names its matrices") as usize
 }
 
 /// A matrix and the one after it, `side` rows and columns each.

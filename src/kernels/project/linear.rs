@@ -18,6 +18,20 @@ struct Linear;
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("register", &[("WG", 8.0), ("STEP", 8.0)]),
+    // No device has run these two. Untuned devices take the last strategy that suits them, so that
+    // they come before those that some have.
+    Variant {
+        needs: &[Need::Subgroup, Need::CooperativeMatrix(8)],
+        suits: Suits::Gpu,
+        refuses: refuses_ragged,
+        ..Variant::new("matrix8", &[("LANES", 128.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::CooperativeMatrix(16)],
+        suits: Suits::Gpu,
+        refuses: refuses_ragged,
+        ..Variant::new("matrix16", &[("LANES", 128.0)])
+    },
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
     Variant {
         suits: Suits::Gpu,
@@ -88,6 +102,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("vectors beyond the part of k counted", ", q < end);", ", true);"),
     Mutant::new("last part of k left out", "s < SPLITS; s++", "s + 1u < SPLITS; s++"),
     Mutant::new("lower half of a tall tile repeated", "x_tall[r + 256u]", "x_tall[r]"),
+    Mutant::new("left matrix transposed", "coopLoadT<Left>", "coopLoad<Left>"),
+    Mutant::new("weights not transposed", "coopLoad<Right>", "coopLoadT<Right>"),
+    Mutant::new("lower matrices like the upper", "MultiplyAdd(a1, b0", "MultiplyAdd(a0, b0"),
+    Mutant::new("every subgroup the same block", "(first + subgroup) % BLOCKS", "first"),
+    Mutant::new("tiles beyond k not cleared", " && q < quads);", ");"),
+    Mutant::new("lower half of a tile left out", "half < 2u", "half < 1u"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
@@ -136,12 +156,14 @@ impl Kernel for Linear {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let vectors = k > 0 && k.is_multiple_of(4);
+        let tile = 4 * variant.matrix_side().unwrap_or_default() as usize;
         let (entry, rows, cols) = match (variant.name, vectors) {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
             ("pair" | "split", _) => (variant.name, 64, 64),
             ("tall", _) => ("tall", 128, 64),
+            ("matrix8" | "matrix16", _) => ("multiply", tile, tile),
             ("broadcast", true) => ("broadcast", 16, 64),
             ("broadcast", false) => ("broadcast_any", 16, 32),
             (_, true) => ("tiled", 64, 64),
@@ -157,14 +179,20 @@ impl Kernel for Linear {
             let merge = spill((m * n).div_ceil(256));
             launch.dispatches.push(Dispatch::new("merge", merge));
         }
+        if tile > 0 {
+            // With this the tiles of the wider matrices take the 16 KiB that WebGPU guarantees.
+            launch = launch.with_constant("STEP", (64 / dtype.bytes()) as f64);
+        }
         launch.with_constant("ACTIVATION", activation(shape))
     }
 
-    fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
+    fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let bias = if shape.option().is_some() { 10 } else { 1 };
         let work = Work::new(m * n * (2 * k + bias), dtype.bytes() * (m * k + n * k + m * n + n));
-        Work { arithmetic: dtype.arithmetic(), ..work }
+        let arithmetic =
+            if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
+        Work { arithmetic, ..work }
     }
 
     fn reference(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<f64>> {

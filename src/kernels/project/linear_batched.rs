@@ -5,8 +5,8 @@ use ndarray::{Array2, Ix1};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -24,7 +24,18 @@ const VARIANTS: &[Variant] = &[
         },
         ..Variant::new("tiled", &[])
     },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let few = shape["m"] < MIN_BROADCAST_ROWS;
+            few.then(|| format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]))
+        },
+        ..Variant::new("broadcast", &[])
+    },
 ];
+
+/// As in `linear`.
+const MIN_BROADCAST_ROWS: usize = 4;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("weights of the first batch", "i * params.w_stride", "0u * params.w_stride"),
@@ -43,6 +54,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("rest of k dropped", "q < (params.k + 3u) / 4u", "q < params.k / 4u"),
     Mutant::new("tile rows overlap", "lane / 16u * 5u + i", "lane / 16u * 4u + i"),
+    Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
+    Mutant::new("lower rows like the upper", "row4(i, row + 8u + lane", "row4(i, row + lane"),
 ];
 
 const OPERANDS: &[Operand] =
@@ -99,6 +112,8 @@ impl Kernel for LinearBatched {
         let (entry, rows, cols) = match (variant.name, has_vectors(shape)) {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
+            ("broadcast", true) => ("broadcast", 16, 64),
+            ("broadcast", false) => ("broadcast_any", 16, 32),
             _ => ("tiled", 64, 64),
         };
         let grid = [n.div_ceil(cols) as u32, m.div_ceil(rows) as u32, b as u32];

@@ -6,8 +6,8 @@ use crate::accuracy::functions::gelu_erf;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
-    Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -20,13 +20,27 @@ const VARIANTS: &[Variant] = &[
     Variant::new("register", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
-        refuses: |shape| {
-            let widths = || format!("k and h are {} and {}", shape["k"], shape["h"]);
-            (!has_vectors(shape)).then(|| widths() + ", not positive multiples of 4")
-        },
+        refuses: refuses_ragged,
         ..Variant::new("tiled", &[])
     },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let few = shape["m"] < MIN_BROADCAST_ROWS;
+            let reason = || format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]);
+            refuses_ragged(shape).or_else(|| few.then(reason))
+        },
+        ..Variant::new("broadcast", &[])
+    },
 ];
+
+/// As in `linear`.
+const MIN_BROADCAST_ROWS: usize = 4;
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let widths = || format!("k and h are {} and {}", shape["k"], shape["h"]);
+    (!has_vectors(shape)).then(|| widths() + ", not positive multiples of 4")
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("erf a little too large", "(1.0 + erf(", "(1.0 + 1.0001 * erf("),
@@ -45,6 +59,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("second bias left out", "dot + f32(c[col])", "dot"),
     Mutant::new("columns of a tile overlap", "lane % 16u * 5u + q", "lane % 16u * 4u + q"),
     Mutant::new("tile beyond the width not cleared", "vec4<f32>(), row,", "row, row,"),
+    Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
+    Mutant::new("lower rows like the upper", "hidden_row(r + 8u + lane", "hidden_row(r + lane"),
 ];
 
 const OPERANDS: &[Operand] = &[
@@ -110,6 +126,7 @@ impl Kernel for MlpProjector {
         let (entries, rows, cols) = match (variant.name, has_vectors(shape)) {
             ("register", true) => (["first", "second"], 8, 4 * variant.constant("WG")),
             ("register", false) => (["first_any", "second_any"], 1, variant.constant("WG")),
+            ("broadcast", _) => (["first_broadcast", "second_broadcast"], 16, 64),
             _ => (["first_tiled", "second_tiled"], 64, 64),
         };
         let run = |entry, width: usize| {

@@ -1,0 +1,228 @@
+//! Strategies with cooperative matrices where no device has them: their shaders run as they are,
+//! only that matrices are rows that the invocations of a subgroup of eight hold as plain vectors.
+//! That shows which elements meet, what is cleared and what is stored, on any number of subgroups;
+//! what a device's own matrix units do is for its own run to show.
+
+mod common;
+
+use common::{SEED, is_kernel_chosen, ran, session, skipped};
+use fusebench::accuracy::{Judgement, Noise, judge};
+use fusebench::gpu::{Checks, Gpu, Step};
+use fusebench::inputs::Distribution;
+use fusebench::kernel::{Answer, Dtype, Entry, Mutant, Preset, Problem, Variant};
+use fusebench::kernels::ALL;
+use fusebench::reference::Rows;
+use fusebench::shader::{self, Dialect};
+use fusebench::suite::{Cell, Session, Sources};
+use regex::Regex;
+
+/// Width of the matrices and invocations of a workgroup: with subgroups of eight as many as blocks,
+/// with wider matrices, more of them, fewer that leave a rest, and one. The first at every
+/// precision.
+const WORKGROUPS: [(u32, f64); 5] = [(8, 32.0), (16, 32.0), (8, 128.0), (8, 24.0), (8, 8.0)];
+
+/// Invocations of a subgroup, each of which holds one row of a matrix or two.
+const SUBGROUP: u32 = 8;
+
+/// The shader without cooperative matrices: a function for each use of a tile, and one that
+/// multiplies, all of them told which invocation of its subgroup calls.
+fn emulated(text: &str, side: u32) -> String {
+    let replace = |text: &str, pattern: &str, by: &str| {
+        Regex::new(pattern).expect("a pattern").replace_all(text, by).into_owned()
+    };
+    let place = r"&(\w+)\[([^\]]+)\], (\w+)\)";
+    let text = replace(text, &format!(r"coopLoadT<\w+>\({place}"), "rows_of_$1(own, $2, $3)");
+    let text = replace(&text, &format!(r"coopLoad<\w+>\({place}"), "columns_of_$1(own, $2, $3)");
+    let text = replace(&text, &format!(r"coopStoreT\((\w+), {place}"), "store_$2(own, $1, $3, $4)");
+    let text = text.replace("coopMultiplyAdd", "times_plus").replace(
+        "@builtin(subgroup_id)",
+        "@builtin(subgroup_invocation_id) own: u32, @builtin(subgroup_id)",
+    );
+    let unknown = ["coopLoad", "coopStore"].iter().any(|call| text.contains(call));
+    assert!(!unknown, "a use of matrices that this does not know:\n{text}");
+    let rows = side / SUBGROUP;
+    let quads = side / 4;
+    let each = || (0..rows).flat_map(|row| (0..quads).map(move |quad| (row, quad)));
+    let mut out =
+        format!("const SIDE = {side}u; alias Square = array<vec4<f32>, {}>; ", rows * quads);
+    let tiles = Regex::new(r"var<workgroup> (\w+): array").expect("a pattern");
+    for tile in tiles.captures_iter(&text).map(|found| found[1].to_owned()) {
+        let row_major = |row: String, column: u32| format!("({row}) * stride + {column}u");
+        let column_major = |row: String, column: u32| format!("{column}u * stride + {row}");
+        let orders: [(&str, &dyn Fn(String, u32) -> String); 2] =
+            [("rows", &row_major), ("columns", &column_major)];
+        for (name, order) in orders.iter().filter(|(name, _)| text.contains(&format!("{name}_of_{tile}("))) {
+            let element = |row: u32, column| {
+                format!("f32({tile}[at + {}])", order(format!("own + {}u", SUBGROUP * row), column))
+            };
+            out += &format!("fn {name}_of_{tile}(own: u32, at: u32, stride: u32) -> Square {{ ");
+            out += "var m: Square; ";
+            for (row, quad) in each() {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|j| element(row, 4 * quad + j));
+                out += &format!("m[{}] = vec4<f32>({a}, {b}, {c}, {d}); ", row * quads + quad);
+            }
+            out += "return m; } ";
+        }
+        if text.contains(&format!("store_{tile}(")) {
+            out += &format!("fn store_{tile}(own: u32, m: Square, at: u32, stride: u32) {{ ");
+            for (row, column) in (0..rows).flat_map(|row| (0..side).map(move |c| (row, c))) {
+                let at = row_major(format!("own + {}u", SUBGROUP * row), column);
+                let value = format!("m[{}][{}]", row * quads + column / 4, column % 4);
+                out += &format!("{tile}[at + {at}] = Sum({value}); ");
+            }
+            out += "} ";
+        }
+    }
+    out += "fn times_plus(a: Square, b: Square, c: Square) -> Square { var m = c; ";
+    for k in 0..side {
+        let (row, invocation) = (k / SUBGROUP, k % SUBGROUP);
+        for quad in 0..quads {
+            let of = row * quads + quad;
+            out += &format!("let b_{k}_{quad} = subgroupBroadcast(b[{of}], {invocation}u); ");
+        }
+        for (row, quad) in each() {
+            let factor = format!("a[{}][{}]", row * quads + k / 4, k % 4);
+            out += &format!("m[{}] += {factor} * b_{k}_{quad}; ", row * quads + quad);
+        }
+    }
+    // Last, because naga wants every named override before the arrays that are sized by them.
+    text + &out + "return m; } "
+}
+
+/// Runs a cell with such a shader and judges it.
+fn verdicts(gpu: &Gpu, cell: &Cell, text: &str, inputs: &[Distribution]) -> Vec<Judgement> {
+    let side = cell.variant.matrix_side().expect("a strategy with matrices");
+    let dialect = Dialect { matrix: None, ..cell.dialect() };
+    let source = shader::source(&emulated(text, side), &dialect);
+    let launch = cell.launch();
+    let tensors = cell.inputs(Distribution::Normal, SEED).tensors.len();
+    let program = gpu.compile(&source, &launch, cell.variant, tensors, Checks::Safe);
+    let program = program.unwrap_or_else(|error| panic!("{}: {error}", cell.id()));
+    let one = |&distribution: &Distribution| {
+        let inputs = cell.inputs(distribution, SEED);
+        let set = gpu.allocate(&program, &inputs, &launch, &[]).expect("small buffers");
+        let steps = [Step { program: program.clone(), set }];
+        gpu.run(&steps).expect("it runs");
+        let read = gpu.read(&steps[0].set).expect("it can be read");
+        assert!(read.iter().all(|output| output.guard_intact), "{}: guard", cell.id());
+        let problem = Problem {
+            shape: &cell.shape,
+            dtype: cell.dtype,
+            variant: cell.variant,
+            inputs: &inputs,
+            device: &[],
+        };
+        let reference: Vec<_> =
+            cell.entry.kernel.tracked(&problem, &Rows::All).swap_remove(0).into_iter().collect();
+        let answer = Answer { buffer: &launch.outputs[0], bytes: &read[0].bytes };
+        let noise = match (distribution, cell.dtype) {
+            (Distribution::Normal, Dtype::F32 | Dtype::F16) => Noise::Independent,
+            _ => Noise::Repeating,
+        };
+        let origin: Vec<usize> = (0..reference.len()).collect();
+        judge(&answer.values(), &reference, &origin, noise)
+    };
+    inputs.iter().map(one).collect()
+}
+
+/// A device with subgroups of eight.
+fn device(test: &str) -> Option<Session> {
+    let session = session(test, Sources::default(), Checks::Safe)?;
+    if session.gpu().report.has(shader::SUBGROUP_OF_8) {
+        return Some(session);
+    }
+    skipped(test, "needs subgroups of eight");
+    None
+}
+
+/// Kernels with a shader for matrices, and its text.
+fn kernels() -> impl Iterator<Item = (&'static Entry, &'static str)> {
+    let chosen = ALL.iter().filter(|entry| is_kernel_chosen(entry));
+    chosen.filter_map(|entry| Some((entry, entry.matrix_wgsl?)))
+}
+
+/// Its cells of one number of invocations, whose matrices are `side` wide.
+fn cells(entry: &'static Entry, side: u32, lanes: f64) -> Vec<Cell> {
+    let spec = entry.kernel.spec();
+    let of = spec.variants.iter().find(|variant| variant.matrix_side() == Some(side));
+    let of: &Variant = of.expect("a strategy of that width");
+    let variant = of.with_constants(&[("LANES".to_owned(), lanes)]).expect("it has the constant");
+    let shapes = entry.kernel.shapes(Preset::Smoke).into_iter();
+    let shapes = shapes.filter(|shape| (variant.refuses)(shape).is_none());
+    let cell = |(shape, &dtype): (_, &Dtype)| {
+        Cell { entry, variant, dtype, shape, preset: Preset::Smoke, given: None }
+    };
+    let all = shapes.flat_map(|shape| spec.dtypes.iter().map(move |d| (shape.clone(), d)));
+    all.map(cell).filter(|cell| !cell.is_empty()).collect()
+}
+
+/// What shows the precision, and what shows every place, of the data that the kernel knows.
+fn inputs(entry: &Entry) -> Vec<Distribution> {
+    let wanted = [Distribution::Normal, Distribution::Integers, Distribution::Ties];
+    let known = entry.kernel.spec().inputs.iter().copied();
+    known.filter(|distribution| wanted.contains(distribution)).collect()
+}
+
+#[test]
+fn strategies_with_matrices_agree_with_their_reference_when_emulated() {
+    let test = "strategies_with_matrices_agree_with_their_reference_when_emulated";
+    let Some(session) = device(test) else { return };
+    let mut failures = Vec::new();
+    for (entry, text) in kernels() {
+        for (side, lanes) in WORKGROUPS {
+            let every = (side, lanes) == WORKGROUPS[0];
+            let chosen = |cell: &Cell| every || cell.dtype == Dtype::F32;
+            for cell in cells(entry, side, lanes).into_iter().filter(chosen) {
+                let found = verdicts(session.gpu(), &cell, text, &inputs(entry));
+                assert!(found.iter().any(|judgement| !judgement.gates.is_empty()), "{}", cell.id());
+                let wrong = found.into_iter().filter_map(|judgement| judgement.failure);
+                failures.extend(wrong.map(|f| format!("{} {lanes}: {}", cell.id(), f.why)));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    ran(test);
+}
+
+#[test]
+fn every_mutant_of_a_shader_for_matrices_is_caught_when_emulated() {
+    let test = "every_mutant_of_a_shader_for_matrices_is_caught_when_emulated";
+    let Some(session) = device(test) else { return };
+    let mut survivors = Vec::new();
+    for (entry, text) in kernels() {
+        let own = |mutant: &&Mutant| text.contains(mutant.text) && mutant.equivalent.is_none();
+        for mutant in entry.kernel.spec().mutants.iter().filter(own) {
+            let faulty = text.replace(mutant.text, mutant.instead);
+            let is_caught = |cell: Cell| {
+                let found = verdicts(session.gpu(), &cell, &faulty, &inputs(entry));
+                found.iter().any(|judgement| judgement.failure.is_some())
+            };
+            if !cells(entry, 8, 32.0).into_iter().any(is_caught) {
+                survivors.push(format!("{}: {}", entry.path(), mutant.fault));
+            }
+        }
+    }
+    assert!(survivors.is_empty(), "{}", survivors.join("\n"));
+    ran(test);
+}
+
+#[test]
+fn what_shaders_for_matrices_share_with_the_others_is_the_same() {
+    let function = Regex::new(r"(?m)^fn (\w+)\(").expect("a pattern");
+    let body = |text: &str, name: &str| -> Option<String> {
+        let start = text.find(&format!("fn {name}("))?;
+        let first = text[start..].lines().next()?;
+        let end = if first.ends_with('}') { first.len() } else { text[start..].find("\n}\n")? };
+        Some(text[start..start + end].to_owned())
+    };
+    for entry in ALL {
+        let Some(matrix) = entry.matrix_wgsl else { continue };
+        let names = function.captures_iter(matrix).map(|found| found[1].to_owned());
+        let shared: Vec<String> =
+            names.filter(|name| entry.wgsl.contains(&format!("fn {name}("))).collect();
+        assert!(!shared.is_empty(), "{}", entry.path());
+        for name in &shared {
+            assert_eq!(body(matrix, name), body(entry.wgsl, name), "{}", entry.path());
+        }
+    }
+}
