@@ -1,6 +1,7 @@
 //! The command line: what the binary does, and nothing a library user needs.
 
 mod ab;
+mod again;
 mod args;
 mod arguments;
 mod budget;
@@ -18,8 +19,10 @@ mod fail_on;
 mod history;
 mod input;
 mod interrupt;
+mod known;
 mod list;
 mod mutants;
+mod noise;
 mod output;
 mod overlay;
 mod pairs;
@@ -27,6 +30,8 @@ mod progress;
 mod run;
 mod select;
 mod selftest;
+mod sessions;
+mod strength;
 mod supervise;
 mod tune;
 mod tuned;

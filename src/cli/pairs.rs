@@ -2,17 +2,17 @@
 
 use super::worker::{alive, find, lose_device, send};
 use crate::record::{Event, SideRequest, VisitRequest};
-use crate::suite::{Item, Pairs, PreparedSide, Session, VisitError};
+use crate::suite::{Pairs, PreparedSide, Session, VisitError};
 
 /// Prepares one side of a cell; false when the device is lost.
 pub fn side(session: &mut Session, pairs: &mut Pairs, request: &SideRequest) -> bool {
-    let Some(Item::Kernel(cell)) = find(&request.id, &request.preset) else {
-        let message = format!("no kernel's cell {} in preset {}", request.id, request.preset);
+    let Some(item) = find(&request.id, &request.preset) else {
+        let message = format!("no cell {} in preset {}", request.id, request.preset);
         return send(&Event::Failed { code: 2, message });
     };
     lose_device(session, &format!("{}@{}", request.id, request.side.name()));
     let PreparedSide { row, dispatch_s, hash, lost } =
-        session.prepare_side(pairs, &cell, request, &mut alive);
+        session.prepare_side(pairs, &item, request, &mut alive);
     send(&Event::Side { row: Box::new(row), dispatch_s, hash, lost }) && !lost
 }
 

@@ -1,10 +1,11 @@
 //! Cells: kernel × variant × dtype × shape.
 
+use super::sources::Sources;
 use crate::given::Given;
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Variant, Work};
 use crate::kernels::ALL;
-use crate::shader::Dialect;
+use crate::shader::{self, Dialect};
 
 /// One thing to verify and time on a device.
 #[derive(Clone)]
@@ -53,6 +54,11 @@ impl Cell {
     /// What the text of the shader is written over.
     pub fn dialect(&self) -> Dialect {
         Dialect::of(self.variant, self.dtype)
+    }
+
+    /// The text of its shader, of these.
+    pub fn source(&self, sources: &Sources) -> String {
+        shader::source(sources.get(self.entry), &self.dialect())
     }
 
     /// Whether a dispatch binds buffers in part.

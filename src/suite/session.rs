@@ -19,7 +19,6 @@ use crate::kernel::{Dtype, Shape};
 use crate::measure::canary;
 use crate::measure::plan::DEVICE_WARM_UP_S;
 use crate::record::{self, Row, Status};
-use crate::shader;
 
 /// Reference operations spent on verifying a probe, of which some rows are enough: they all do the
 /// same.
@@ -210,8 +209,7 @@ impl Session {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let source = shader::source(self.sources.get(cell.entry), &cell.dialect());
-        self.gpu.compile(&source, &cell.launch(), cell.variant, inputs, checks)
+        self.gpu.compile(&cell.source(&self.sources), &cell.launch(), cell.variant, inputs, checks)
     }
 
     /// Seconds per dispatch in one pass of `batch`.

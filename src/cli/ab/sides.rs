@@ -8,7 +8,7 @@ use crate::cli::exit::Failure;
 use crate::cli::overlay;
 use crate::kernels::ALL;
 use crate::record::SideRecord;
-use crate::suite::Sources;
+use crate::suite::{Item, Sources};
 
 /// Where a repository keeps its shaders.
 const FOLDER: &str = "kernels/";
@@ -32,10 +32,13 @@ impl Source {
         shaders("builtin", None, Vec::new(), None)
     }
 
-    /// Whether this side has the kernel `FAMILY/NAME`.
-    pub fn has(&self, path: &str) -> bool {
+    /// Whether this side has the kernel, or a kernel of the pipeline: its other stages run the
+    /// shaders of this program.
+    pub fn has(&self, item: &Item) -> bool {
         match self {
-            Source::Shaders { kernels: Some(kernels), .. } => kernels.contains(path),
+            Source::Shaders { kernels: Some(kernels), .. } => {
+                item.kernels().iter().any(|path| kernels.contains(path))
+            }
             _ => true,
         }
     }
