@@ -1,5 +1,5 @@
-//! How far a cell is from itself, and the floor that this asks for: luck that lasts for one build of
-//! programs and buffers hides from an interval over blocks, so it is learnt from `selftest`.
+//! How far a cell is from itself, and the floor that this asks for: luck that lasts for one build
+//! of programs and buffers hides from an interval over blocks, so it is learnt from `selftest`.
 
 use super::block::Block;
 use super::paired::trimmed_mean;
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_noise_is_that_of_the_estimate_at_the_first_look() {
-        // A mean of 20 is 1.96 × 0.01 / √20 off in one of twenty cases, a trimmed one a little more.
+        // A mean of 20 is that far off in one of twenty cases, a trimmed one a little further.
         let expected = 1.96 * 0.01 / 20_f64.sqrt();
         let found = mean(0.01, 0.0);
         assert!((0.8..1.5).contains(&(found / expected)), "{found}, not {expected}");

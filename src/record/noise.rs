@@ -89,8 +89,8 @@ impl Noise {
         write_atomically(path, to_json(self).as_bytes())
     }
 
-    /// The noise of a cell on a fingerprint: of samples as long as these or, where none was measured
-    /// with those, the next shorter. `sample_s` is in seconds.
+    /// The noise of a cell on a fingerprint: of samples of `sample_s` seconds or, where those are
+    /// unknown, of the next shorter ones.
     pub fn of(&self, fingerprint: &str, id: &str, checks: &str, sample_s: f64) -> Option<f64> {
         let here = self.fingerprints.iter().find(|one| one.fingerprint == fingerprint)?;
         let fits =
