@@ -24,6 +24,8 @@ fn program() -> &'static str {
 fn fusebench(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(arguments).stdin(Stdio::null());
+    // Nothing that was learnt on this machine counts; there is no such file.
+    command.env("FUSEBENCH_NOISE", concat!(env!("CARGO_TARGET_TMPDIR"), "/no/noise.json"));
     command
 }
 
@@ -201,6 +203,47 @@ fn sides_without_a_cell_in_common_compare_nothing() {
 }
 
 #[test]
+fn a_pipeline_is_compared_as_a_whole() {
+    const TEST: &str = "a_pipeline_is_compared_as_a_whole";
+    if !has_adapter(TEST) {
+        return;
+    }
+    let pipelines = "^pipeline_imagebind_contrastive/infonce/(f32|i8)/";
+    let compare = |head: &tempfile::TempDir, more: &[&str]| {
+        let sides = ["ab", "--base", "builtin", "--head", path(head), "--preset", "smoke"];
+        let mut command = fusebench(&sides);
+        command.args(["--quick", "--control", "0", "--format", "json", pipelines]).args(more);
+        let output = command.output().expect("the program starts");
+        let found = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+        (output, found["rows"].as_array().cloned().unwrap_or_default())
+    };
+    // One stage of many has another text, and all of them are slowed down.
+    let (output, rows) = compare(&folder(commented), &["--inject", "100"]);
+    ends(&output, 1, &[]);
+    assert_eq!(rows.len(), 2);
+    for row in &rows {
+        assert_eq!((&row["verdict"], &row["family"]), (&"SLOWER".into(), &"pipeline".into()));
+        assert!(row.get("accuracy_changed").is_none(), "{row}");
+    }
+    let (output, rows) = compare(&folder(str::to_owned), &[]);
+    ends(&output, 0, &[]);
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["reason"] == "identical"), "{rows:?}");
+    let (output, rows) = compare(&folder(corrupted), &[]);
+    ends(&output, 1, &[]);
+    for row in &rows {
+        let why = row["why"].as_str().unwrap_or_default();
+        assert!(row["verdict"] == "WRONG" && why.contains("stage `normalise "), "{row}");
+    }
+    // A folder without any of their kernels has none of them.
+    let other = tempfile::tempdir().expect("a folder");
+    fs::create_dir(other.path().join("normalize")).expect("a folder");
+    let softmax = ALL.iter().find(|entry| entry.name == "softmax").expect("a kernel");
+    fs::write(other.path().join("normalize/softmax.wgsl"), softmax.wgsl).expect("a file");
+    ends(&compare(&other, &[]).0, 4, &["no cell is on both sides"]);
+    ran(TEST);
+}
+
+#[test]
 fn a_revision_is_compared_with_the_shaders_it_had() {
     const TEST: &str = "a_revision_is_compared_with_the_shaders_it_had";
     if !has_adapter(TEST) {
@@ -312,8 +355,10 @@ fn a_selftest_measures_everything_against_itself() {
     if !has_adapter(TEST) {
         return;
     }
+    let kept = tempfile::tempdir().expect("a folder");
     let run = |more: &[&str]| {
         let mut command = fusebench(&["selftest", "--preset", "smoke", "--quick", SMALL]);
+        command.env("FUSEBENCH_NOISE", kept.path().join("noise.json"));
         command.args(["--format", "json"]).args(more).output().expect("the program starts")
     };
     let output = run(&[]);

@@ -57,6 +57,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fusebench"));
         command.args(arguments).stdin(Stdio::null());
         command.env("FUSEBENCH_STORE", self.path("store/history.sqlite"));
+        command.env("FUSEBENCH_NOISE", self.path("noise.json"));
         command
     }
 
@@ -329,6 +330,45 @@ fn eight_runs_in_the_history_replace_the_assumed_noise() {
 }
 
 #[test]
+fn what_is_shown_does_not_depend_on_the_order_in_which_runs_were_added() {
+    let place = Place::new();
+    let mut files = Vec::new();
+    for day in 0..30 {
+        let run = place.run(day, |run| {
+            noise(run, day);
+            // Two devices in turns, and a cell that is tried no more.
+            if day % 2 == 1 {
+                run.environment.device.name = "Voodoo 2".to_owned();
+            }
+            if day > 4 {
+                run.rows.remove(1);
+            }
+        });
+        files.push(place.write(&format!("{day}.json"), &run));
+    }
+    let shown = |store: &str, files: &[String]| {
+        let store = place.path(store);
+        let store = ["--store", store.to_str().expect("UTF-8")];
+        for file in files {
+            place.prints(&[&["history", "add", file][..], &store].concat(), 0);
+        }
+        let text = |more: &[&str]| {
+            place.prints(&[&["history", "show", "--last", "3"], more, &store].concat(), 0)
+        };
+        let table = text(&[]);
+        (table.split_once('\n').expect("a header").1.to_owned(), text(&["--format", "json"]))
+    };
+    let (table, json) = shown("forwards.sqlite", &files);
+    files.reverse();
+    assert_eq!(shown("backwards.sqlite", &files), (table.clone(), json.clone()));
+    let found: Value = serde_json::from_str(&json).expect("JSON");
+    let lines = found["series"].as_array().expect("series");
+    // Six cells on two devices, three runs each but for the one cell on the second device, two.
+    let runs: Vec<usize> = lines.iter().map(|one| one["runs"].as_array().unwrap().len()).collect();
+    assert_eq!((lines.len(), runs.iter().filter(|n| **n == 3).count()), (12, 11), "{table}");
+}
+
+#[test]
 fn only_what_is_slower_again_stays_slower() {
     let test = "only_what_is_slower_again_stays_slower";
     if !has_adapter(test) {
@@ -349,6 +389,7 @@ fn only_what_is_slower_again_stays_slower() {
     let (fast, slow) = (scaled("fast.json", 0.1), scaled("slow.json", 10.0));
     let text = place.prints(&["compare", &fast, path, "--confirm"], 1);
     assert!(text.contains("1 SLOWER") && text.contains("slower again"), "{text}");
+    assert!(text.contains("measured again, in another process"), "{text}");
     place.prints(&["compare", path, &slow], 1);
     let text = place.prints(&["compare", path, &slow, "--confirm"], 0);
     assert!(text.contains("1 UNCLEAR") && text.contains("not again"), "{text}");

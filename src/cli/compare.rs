@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::Format;
-use super::confirm;
 use super::exit::{Exit, Failure};
 use super::fail_on::FailOn;
+use super::known::StoreArg;
 use super::output::{self, COLOUR, print, width};
-use crate::compare::runs::{AccuracyFound, ComparedCell, compare_runs, have_common_cells};
-use crate::compare::sessions::SessionNoise;
+use super::{confirm, known, noise};
+use crate::compare::runs::{AccuracyFound, ComparedCell, have_common_cells};
 use crate::compare::{Reason, Verdict};
 use crate::record::{Difference, Run, Unlike, read};
 use crate::report::sessions::{self, Sessions};
@@ -46,11 +46,11 @@ pub struct CompareArgs {
     /// NEW; exits 1 for what is SLOWER again.
     #[arg(long, env = "FUSEBENCH_CONFIRM")]
     pub confirm: bool,
-    /// History that tells the noise between runs. Default: history.sqlite in the user's data
-    /// folder, where there is one.
-    #[cfg(feature = "history")]
-    #[arg(long, value_name = "FILE", env = "FUSEBENCH_STORE")]
-    pub store: Option<PathBuf>,
+    #[command(flatten)]
+    pub earlier: StoreArg,
+    /// The noise of cells, written by `selftest`. Default: noise.json in the user's data folder.
+    #[arg(long, value_name = "FILE", env = "FUSEBENCH_NOISE")]
+    pub noise: Option<PathBuf>,
     /// What to print on stdout.
     #[arg(long, value_enum, default_value = "table", env = "FUSEBENCH_FORMAT")]
     pub format: Format,
@@ -64,15 +64,14 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     if !args.allow_unlike && !unlike.is_like() {
         return Err(Failure::usage(refusal(args, &unlike)));
     }
-    let mut cells = compare_with_history(args, &base, &head, &unlike)?;
-    if args.confirm {
-        confirm::confirm(&mut cells, &base, &head)?;
-    }
+    let noise = noise::read(args.noise.as_deref())?;
+    let mut cells = known::compare(&args.earlier, &noise, &base, &head, &unlike)?;
+    let confirmed = if args.confirm { confirm::confirm(&mut cells, &base, &head)? } else { None };
     let wrong = cells.iter().any(|cell| cell.verdict == Some(Verdict::Wrong));
     if !have_common_cells(&cells) && !wrong {
         return Err(Failure::nothing(nothing_in_common(args, &base, &head)));
     }
-    let found = Sessions { base: &base, head: &head, unlike: &unlike, cells: &cells };
+    let found = Sessions { base: &base, head: &head, unlike: &unlike, cells: &cells, confirmed };
     let text = match args.format {
         Format::Table => sessions::table(&found, COLOUR, width()),
         Format::Markdown => sessions::markdown(&found),
@@ -81,41 +80,6 @@ pub fn compare(args: &CompareArgs) -> Result<Exit, Failure> {
     };
     print(&format!("{}\n", text.trim_end_matches('\n')));
     Ok(exit(&cells, &args.fail_on))
-}
-
-#[cfg(feature = "history")]
-fn compare_with_history(
-    args: &CompareArgs,
-    base: &Run,
-    head: &Run,
-    unlike: &Unlike,
-) -> Result<Vec<ComparedCell>, Failure> {
-    use super::history::{failure, reading, store_path};
-    use crate::compare::sessions::MOST_RUNS;
-    use crate::history::History;
-
-    // There may be none yet; the table then says single-run.
-    let path = store_path(args.store.as_deref()).ok().filter(|path| path.exists());
-    let store = path.map(|path| History::open(&path)).transpose().map_err(failure)?;
-    let fingerprint = &base.environment.fingerprint;
-    let mut trouble = Ok(());
-    let cells = compare_runs(base, head, unlike, |id, checks| {
-        let medians = store.as_ref().map_or(Ok(Vec::new()), |store| {
-            store.latest_medians(id, checks, fingerprint, MOST_RUNS)
-        });
-        SessionNoise::of(&reading(medians, &mut trouble))
-    });
-    trouble.map(|()| cells).map_err(failure)
-}
-
-#[cfg(not(feature = "history"))]
-fn compare_with_history(
-    _: &CompareArgs,
-    base: &Run,
-    head: &Run,
-    unlike: &Unlike,
-) -> Result<Vec<ComparedCell>, Failure> {
-    Ok(compare_runs(base, head, unlike, |_, _| SessionNoise::of(&[])))
 }
 
 fn refusal(args: &CompareArgs, unlike: &Unlike) -> String {

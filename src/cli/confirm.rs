@@ -1,34 +1,27 @@
 //! `fusebench compare --confirm`: what recurs in a new process is believed.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
+use super::again;
 use super::compare::told;
-use super::exit::{Exit, Failure};
-use super::output;
+use super::exit::Failure;
+use super::strength::strength;
 use crate::compare::runs::{ComparedCell, compare_runs};
 use crate::compare::sessions::SessionNoise;
 use crate::compare::{Reason, Verdict};
-use crate::record::{Run, Unlike, read};
+use crate::record::{Run, Unlike};
 use crate::report::sessions::{change, interval};
 
-/// A file that goes away with it.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Nothing to do about a failure: it is a small file in the folder for such files.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Measures the SLOWER cells once more: they stay SLOWER (`confirmed`) or become UNCLEAR
-/// (`unconfirmed`), or WRONG.
+/// (`unconfirmed`), or WRONG. Tells what lies between the two measurements, if there was a second.
 ///
 /// # Errors
 /// `Usage` when this machine or this build is not that of `head`, and what the run itself fails
 /// with.
-pub fn confirm(cells: &mut [ComparedCell], base: &Run, head: &Run) -> Result<(), Failure> {
+pub fn confirm(
+    cells: &mut [ComparedCell],
+    base: &Run,
+    head: &Run,
+) -> Result<Option<&'static str>, Failure> {
+    let mut measured = None;
     for checks in ["safe", "trusted"] {
         let slower =
             |cell: &&ComparedCell| cell.verdict == Some(Verdict::Slower) && cell.checks == checks;
@@ -37,6 +30,7 @@ pub fn confirm(cells: &mut [ComparedCell], base: &Run, head: &Run) -> Result<(),
             continue;
         }
         let again = measure(head, &ids, checks)?;
+        measured = Some(strength(&head.environment.started));
         let unlike = Unlike::between(&head.environment, &again.environment);
         if !unlike.is_like() {
             let fields = unlike.device.iter().chain(&unlike.env);
@@ -63,7 +57,7 @@ pub fn confirm(cells: &mut [ComparedCell], base: &Run, head: &Run) -> Result<(),
             judge(cell, second.iter().find(|one| one.id == cell.id && one.checks == checks));
         }
     }
-    Ok(())
+    Ok(measured)
 }
 
 fn judge(cell: &mut ComparedCell, second: Option<&ComparedCell>) {
@@ -81,8 +75,6 @@ fn judge(cell: &mut ComparedCell, second: Option<&ComparedCell>) {
 
 /// Runs the cells as `head` did, in a process of its own.
 fn measure(head: &Run, ids: &[String], checks: &str) -> Result<Run, Failure> {
-    let name = format!("fusebench-confirm-{}.json", std::process::id());
-    let file = Temporary(std::env::temp_dir().join(name));
     let device = &head.environment.device;
     let selector = format!("{}:{}", device.backend, device.name);
     let mut variants: Vec<&str> = ids.iter().filter_map(|id| id.split('/').nth(1)).collect();
@@ -90,36 +82,15 @@ fn measure(head: &Run, ids: &[String], checks: &str) -> Result<Run, Failure> {
     variants.dedup();
     let row = |id: &String| head.rows.iter().find(|row| row.id == *id);
     let preset = ids.iter().find_map(row).map_or("models", |row| row.preset.as_str());
-    let mut command = Command::new(program()?);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("FUSEBENCH_") && text != "FUSEBENCH_KERNELS" {
-            command.env_remove(&name);
-        }
-    }
-    command.arg("run").args(ids.iter().map(|id| format!("^{}$", regex::escape(id))));
+    let mut arguments: Vec<String> =
+        ids.iter().map(|id| format!("^{}$", regex::escape(id))).collect();
     // A comma would end the selector; what stands before it is enough.
-    command.args(["--device", selector.split(',').next().unwrap_or_default()]);
-    command.args(["--preset", preset, "--checks", checks, "--untuned", "--variant"]);
-    command.arg(variants.join(",")).args(["--seed", &head.environment.seed.to_string()]);
-    command.arg("--output").arg(&file.0).stdin(Stdio::null()).stdout(Stdio::null());
+    let selector = selector.split(',').next().unwrap_or_default();
+    let (variants, seed) = (variants.join(","), head.environment.seed.to_string());
+    let flags = ["--device", selector, "--preset", preset, "--checks", checks, "--untuned"];
+    arguments.extend(flags.map(str::to_owned));
+    arguments.extend(["--variant", &variants, "--seed", &seed].map(str::to_owned));
     anstream::eprintln!("fusebench: measuring {} SLOWER cells again", ids.len());
-    let failure = |why: String| Failure::environment(format!("cannot measure again: {why}"));
-    let status = command.status().map_err(|error| failure(error.to_string()))?;
-    match status.code() {
-        // Wrong and failed cells are in the file.
-        Some(0 | 1) => read_run(&file.0),
-        Some(4) => Err(Failure::usage("this build has none of the SLOWER cells to measure again")),
-        Some(130) => Err(Failure { exit: Exit::Interrupted, message: "interrupted".to_owned() }),
-        _ => Err(failure("its reason stands above".to_owned())),
-    }
-}
-
-fn read_run(path: &Path) -> Result<Run, Failure> {
-    read(path).map_err(output::failure)
-}
-
-fn program() -> Result<PathBuf, Failure> {
-    let failure = |error| Failure::environment(format!("cannot find this program: {error}"));
-    std::env::current_exe().map_err(failure)
+    let none = || Failure::usage("this build has none of the SLOWER cells to measure again");
+    again::run(&arguments)?.ok_or_else(none)
 }

@@ -1,6 +1,7 @@
 //! The command line: what the binary does, and nothing a library user needs.
 
 mod ab;
+mod again;
 mod args;
 mod arguments;
 mod budget;
@@ -19,8 +20,10 @@ mod fail_on;
 mod history;
 mod input;
 mod interrupt;
+mod known;
 mod list;
 mod mutants;
+mod noise;
 mod output;
 mod overlay;
 mod pairs;
@@ -28,6 +31,8 @@ mod progress;
 mod run;
 mod select;
 mod selftest;
+mod sessions;
+mod strength;
 mod supervise;
 mod tune;
 mod tuned;

@@ -11,13 +11,13 @@ pub fn side(
     item: Option<&Item>,
     request: &SideRequest,
 ) -> bool {
-    let Some(Item::Kernel(cell)) = item else {
-        let message = format!("no kernel's cell {} in preset {}", request.id, request.preset);
+    let Some(item) = item else {
+        let message = format!("no cell {} in preset {}", request.id, request.preset);
         return send(&Event::Failed { code: 2, message });
     };
     lose_device(session, &format!("{}@{}", request.id, request.side.name()));
     let PreparedSide { row, dispatch_s, hash, lost } =
-        session.prepare_side(pairs, cell, request, &mut alive);
+        session.prepare_side(pairs, item, request, &mut alive);
     send(&Event::Side { row: Box::new(row), dispatch_s, hash, lost }) && !lost
 }
 

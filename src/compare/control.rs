@@ -35,6 +35,31 @@ impl Summary {
     }
 }
 
+/// Share of suites that `compare` may call changed though nothing did.
+pub const MOST_SUITES: f64 = 0.01;
+
+/// What comparing sessions of unchanged code came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SessionSummary {
+    /// Pairs of sessions.
+    pub suites: usize,
+    /// Of them, with any SLOWER or FASTER.
+    pub alarmed: usize,
+    /// Cells timed on both sides, over all suites.
+    pub cells: usize,
+    /// Of them, called SLOWER or FASTER.
+    pub verdicts: usize,
+}
+
+impl SessionSummary {
+    /// Whether no more suites are alarmed than chance explains; one of one already is more.
+    pub fn is_valid(&self) -> bool {
+        let tail = binomial_tail(self.alarmed, self.suites, MOST_SUITES);
+        // The tail of one in one is the bound itself, but for a rounding.
+        tail > IMPROBABLE * (1.0 + 1e-9)
+    }
+}
+
 pub fn alarms(p: &PValues) -> bool {
     p.two_sided() < ALARM_BELOW
 }
@@ -97,6 +122,15 @@ mod tests {
         for (n, first) in [(20, 5), (25, 5), (40, 7), (60, 8), (100, 12), (200, 19)] {
             let valid = |alarms| Summary { n, alarms, verdicts: 0 }.is_valid();
             assert!(valid(first - 1) && !valid(first), "{n} controls");
+        }
+    }
+
+    #[test]
+    fn an_alarmed_suite_may_be_chance_among_many_only() {
+        for (suites, first) in [(1, 1), (2, 2), (9, 2), (50, 4)] {
+            let valid =
+                |alarmed| SessionSummary { suites, alarmed, ..Default::default() }.is_valid();
+            assert!(valid(first - 1) && !valid(first), "{suites} suites");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod change_points;
 pub mod control;
 mod fdr;
 mod jury;
+pub mod noise;
 mod paired;
 pub mod plan;
 pub mod runs;

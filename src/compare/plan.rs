@@ -21,6 +21,8 @@ pub const TRIM: f64 = 0.2;
 
 /// Smallest change worth a verdict, as a fraction.
 pub const FLOOR: f64 = 0.01;
+/// Floor of a cell whose own noise is known, in units of that noise (logarithms).
+pub const FLOOR_NOISES: f64 = 2.0;
 
 /// Blocks up to which every assignment of signs is enumerated: a million at 20.
 pub const EXACT_UP_TO: usize = 20;

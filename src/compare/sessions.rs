@@ -3,6 +3,7 @@
 //! many there are, so it is taken from earlier runs, or assumed.
 
 use super::change_points::round_clear_levels;
+use super::noise;
 use super::verdict::{Reason, Verdict};
 use crate::measure::stats::{log_median_errors, quantile_sorted, sorted};
 
@@ -34,6 +35,8 @@ pub struct SessionNoise {
     pub floor: f64,
     /// Earlier runs it was learnt from; 0 where it is assumed.
     pub runs: usize,
+    /// The floor is what the cell's noise within a session asks for, which is more.
+    pub raised: bool,
 }
 
 impl SessionNoise {
@@ -42,13 +45,22 @@ impl SessionNoise {
     pub fn of(medians: &[f64]) -> SessionNoise {
         let runs = medians.len();
         if runs < MIN_RUNS {
-            return SessionNoise { sd: ASSUMED_SD, floor: SINGLE_RUN_FLOOR, runs: 0 };
+            let floor = SINGLE_RUN_FLOOR;
+            return SessionNoise { sd: ASSUMED_SD, floor, runs: 0, raised: false };
         }
         let logs: Vec<f64> = medians.iter().map(|median| median.ln()).collect();
         // A step in the history is a change, not noise: it must not hide itself or the next one.
         let squares: f64 = round_clear_levels(&logs).iter().map(|log| log * log).sum();
         let sd = (squares / chi_squared_5_percent(runs - 1)).sqrt();
-        SessionNoise { sd, floor: (FLOOR_SDS * sd).exp_m1().max(LEAST_FLOOR), runs }
+        let floor = (FLOOR_SDS * sd).exp_m1().max(LEAST_FLOOR);
+        SessionNoise { sd, floor, runs, raised: false }
+    }
+
+    /// The same with no lower a floor than the noise of the cell against itself asks for, where a
+    /// selftest found that.
+    pub fn above(self, cell: Option<f64>) -> SessionNoise {
+        let floor = cell.map_or(0.0, noise::floor);
+        SessionNoise { floor: self.floor.max(floor), raised: floor > self.floor, ..self }
     }
 
     /// Whether nothing but the two runs is known.
@@ -199,10 +211,24 @@ mod tests {
             let found = ratio(&base, &head, noise, 1);
             found.high - found.low
         };
-        let nothing = SessionNoise { sd: 0.0, floor: 0.1, runs: 9 };
+        let nothing = SessionNoise { sd: 0.0, floor: 0.1, runs: 9, raised: false };
         assert!(width(SessionNoise::of(&[])) > 2.0 * 0.073);
         assert!(width(nothing) < width(known(0.005, 64, 1)));
         assert!(width(known(0.005, 64, 1)) < width(SessionNoise::of(&[])));
+    }
+
+    #[test]
+    fn the_noise_of_a_cell_raises_its_floor_and_never_lowers_it() {
+        let (base, head) = (samples(1e-3, 3), samples(1.6e-3, 4));
+        let judged = |cell: Option<f64>| {
+            let noise = SessionNoise::of(&[]).above(cell);
+            let found = ratio(&base, &head, noise, 1);
+            (verdict(&found, noise.floor).0, noise.raised)
+        };
+        assert_eq!(judged(None), (Verdict::Slower, false));
+        assert_eq!(judged(Some(0.01)), (Verdict::Slower, false));
+        // Twice 0.3 in logarithms is 82 %, more than the change.
+        assert_eq!(judged(Some(0.3)), (Verdict::Same, true));
     }
 
     /// Share of suites of 100 cells with an alarm, when nothing but the session changed.

@@ -99,17 +99,25 @@ impl History {
         })
     }
 
-    /// Run, status name and median in seconds of every cell of a series, in no order.
-    pub fn medians(&self, series: i64) -> Result<Vec<(i64, String, Option<f64>)>, HistoryError> {
-        let sql = "SELECT run, status, median FROM cell WHERE series = ?";
-        self.all(sql, [series], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    /// Run, status name and median in seconds of the cells of a series, those of the runs with the
+    /// highest ids first, at most `limit`.
+    pub fn medians(
+        &self,
+        series: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, String, Option<f64>)>, HistoryError> {
+        // The index holds it all in this order.
+        let sql = "SELECT run, status, median FROM cell WHERE series = ? \
+                   ORDER BY run DESC LIMIT ?";
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        self.all(sql, params![series, most(limit)], read)
     }
 
-    /// Every cell of a series, in no order.
-    pub fn points(&self, series: i64) -> Result<Vec<Point>, HistoryError> {
+    /// The same with all that is known of each.
+    pub fn points(&self, series: i64, limit: usize) -> Result<Vec<Point>, HistoryError> {
         let sql = "SELECT run, status, median, low, high, n, nmse, sqnr_db FROM cell \
-                   WHERE series = ?";
-        self.all(sql, [series], |row| {
+                   WHERE series = ? ORDER BY run DESC LIMIT ?";
+        self.all(sql, params![series, most(limit)], |row| {
             Ok(Point {
                 run: row.get(0)?,
                 status: row.get(1)?,
@@ -166,6 +174,11 @@ impl History {
         };
         rows().map_err(|error| self.error(&error))
     }
+}
+
+/// A limit as SQLite takes it.
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn run_info(row: &Row<'_>) -> rusqlite::Result<RunInfo> {

@@ -66,7 +66,7 @@ fn a_run_comes_back_as_it_was_added_and_only_once() {
     assert_eq!(history.runs().unwrap()[0].started(), "2026-11-23T08:00:00Z");
     let id = &run.rows[0].id;
     let series = history.series().unwrap().into_iter().find(|one| one.cell == *id).expect("it");
-    let points = history.points(series.id).unwrap();
+    let points = history.points(series.id, 9).unwrap();
     let time = run.rows[0].time.as_ref().unwrap();
     assert_eq!(points[0].median, Some(time.median));
     let samples = history.samples(points[0].run, series.id).unwrap();

@@ -45,7 +45,7 @@ pub struct ProtocolRecord {
     /// Pairs at each look, and the false-discovery rate spent there.
     pub looks: Vec<(u32, f64)>,
     pub sample_s: f64,
-    /// Smallest change worth a verdict, as a fraction.
+    /// Smallest change worth a verdict, as a fraction, where no noise of the cell raises it.
     pub floor: f64,
     pub confidence: f64,
     /// Slow-down asked for with `--inject`, as a fraction.
@@ -76,7 +76,8 @@ pub struct ControlRecord {
 pub struct ConfirmRecord {
     /// When it started, RFC 3339.
     pub started: String,
-    /// What lies between the two: `process` or `boot`.
+    /// What lies between the two: `process`, or `boot` where the machine was started since. Another
+    /// node looks like one of these, because no file says which machine it comes from.
     pub strength: String,
 }
 
@@ -108,6 +109,10 @@ pub struct ComparedRow {
     /// What `--inject` came to for this cell, as a fraction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<f64>,
+    /// How far the cell is from itself, the 95th percentile of |log ratio|: what a selftest found,
+    /// now or, in `ab`, before. Twice that is the least floor of its verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
     /// Error figures that are not the same on both sides, to the last bit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accuracy_changed: Vec<AccuracyChange>,

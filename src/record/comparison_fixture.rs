@@ -3,6 +3,7 @@
 use super::comparison::*;
 use super::fixture::gpu_run;
 use super::schema::*;
+use crate::compare::noise::floor;
 use crate::compare::{Reason, Verdict};
 
 /// A comparison with a row of every verdict.
@@ -56,6 +57,7 @@ fn compared_rows() -> Vec<ComparedRow> {
         ratio: ratio.map(compared_ratio),
         base_median: ratio.map(|_| 1e-3),
         head_median: ratio.map(|[ratio, ..]| 1e-3 * ratio),
+        noise: None,
         injected: ratio.map(|_| 0.05),
         accuracy_changed: Vec::new(),
         control: ratio.map(|_| compared_ratio([1.001, 0.995, 1.008])),
@@ -72,10 +74,13 @@ fn compared_rows() -> Vec<ComparedRow> {
     let mut idle = row("h/v/f16/n1", Verdict::Same, Reason::Identical, None);
     (idle.status, idle.verdict, idle.reason) = (Status::Unsupported, None, None);
     idle.why = Some("needs shader-f16".to_string());
+    let mut noisy = row("c/v/f32/n1", Verdict::Unclear, Reason::Straddles, Some([1.004, 0.9, 1.1]));
+    noisy.noise = Some(0.012);
+    noisy.ratio.as_mut().expect("timed").floor = floor(0.012);
     vec![
         wrong,
         changed,
-        row("c/v/f32/n1", Verdict::Unclear, Reason::Straddles, Some([1.004, 0.988, 1.021])),
+        noisy,
         row("d/v/f32/n1", Verdict::Faster, Reason::Evidence, Some([0.9, 0.88, 0.93])),
         row("e/v/f32/n1", Verdict::Same, Reason::Equivalent, Some([1.0, 0.996, 1.004])),
         row("f/v/f32/n1", Verdict::Same, Reason::Identical, None),

@@ -59,6 +59,13 @@ pub enum StoreError {
         "{} is not a tuning file\n{why}\nremove it and tune again: fusebench tune", .path.display()
     )]
     NotTuning { path: PathBuf, why: String },
+
+    #[error(
+        "{} does not hold the noise of cells\n{why}\n\
+         remove it, or name another with --noise FILE, and measure again: fusebench selftest",
+        .path.display()
+    )]
+    NotNoise { path: PathBuf, why: String },
 }
 
 /// There is no older format yet, so every file from elsewhere needs another program.

@@ -68,7 +68,7 @@ const ALLOWED_IN_COMPARISONS: &str = "
     rows.id rows.family rows.checks rows.status rows.verdict rows.reason rows.why rows.ratio
     rows.ratio.ratio rows.ratio.low rows.ratio.high rows.ratio.p_slower rows.ratio.p_faster
     rows.ratio.pairs rows.ratio.floor rows.ratio.normalised
-    rows.base_median rows.head_median rows.injected rows.accuracy_changed
+    rows.base_median rows.head_median rows.injected rows.noise rows.accuracy_changed
     rows.accuracy_changed.metric rows.accuracy_changed.base rows.accuracy_changed.head
     rows.control rows.control.ratio rows.control.low rows.control.high rows.control.p_slower
     rows.control.p_faster rows.control.pairs rows.control.floor rows.control.normalised

@@ -43,6 +43,19 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
+/// The bytes of a file that need not be there.
+///
+/// # Errors
+/// As [`read_bytes`].
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_bytes(path) {
+        Err(StoreError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
 /// The run that `bytes` hold; `path` is what errors call them.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::read::read_if_there;
 use super::store::{to_json, write_atomically};
 
 /// The version this build writes, and the only one it reads: a tuning file can be made anew.
@@ -65,15 +66,7 @@ impl Tuning {
     /// # Errors
     /// When it cannot be read, is no tuning file, or is one of another version.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(source) => {
-                return Err(StoreError::Unreadable { path: path.to_path_buf(), source });
-            }
-        };
+        let Some(bytes) = read_if_there(path)? else { return Ok(Self::default()) };
         Self::parse(&bytes).map_err(|why| StoreError::NotTuning { path: path.to_path_buf(), why })
     }
 

@@ -1,10 +1,11 @@
 //! Cells: kernel × variant × dtype × shape.
 
+use super::sources::Sources;
 use crate::given::Given;
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Buffer, Dtype, Elem, Entry, Launch, Preset, Shape, Slice, Variant, Work};
 use crate::kernels::ALL;
-use crate::shader::Dialect;
+use crate::shader::{self, Dialect};
 
 /// One thing to verify and time on a device.
 #[derive(Clone)]
@@ -65,6 +66,12 @@ impl Cell {
         let variants = self.entry.kernel.spec().variants.iter();
         let others = variants.filter(|variant| variant.name != self.variant.name);
         others.filter(is_cut).map(|variant| variant.name).collect()
+    }
+
+    /// The text of its shader, of these.
+    pub fn source(&self, sources: &Sources) -> String {
+        let dialect = self.dialect();
+        shader::source(sources.get(self.entry, &dialect), &dialect)
     }
 
     /// Params and tensors of one distribution.

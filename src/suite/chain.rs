@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::cell::Cell;
 use super::pipeline_cell::PipelineCell;
 use super::session::{CellError, Session};
+use super::sources::Sources;
 use super::timing::Prepared;
 use super::verify::{Finding, Scope, examine};
 use crate::accuracy::{Metrics, Noise, Tracked, measure};
-use crate::gpu::{Checks, Given, GpuError, Output, Program, Step};
+use crate::gpu::{Checks, Given, Gpu, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Generator, Inputs};
 use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
 use crate::kernels::ALL;
@@ -21,7 +22,7 @@ pub(super) struct Chain {
     pub stages: Vec<Stage>,
     pub cells: Vec<Cell>,
     /// As drawn; wired tensors hold what nothing reads.
-    inputs: Vec<Inputs>,
+    pub inputs: Vec<Inputs>,
 }
 
 impl Chain {
@@ -45,23 +46,41 @@ impl Chain {
         Ok(Chain { stages, cells, inputs })
     }
 
-    /// Stages of one shape share a program.
-    pub fn compile(&self, session: &Session, checks: Checks) -> Result<Vec<Program>, GpuError> {
+    /// A kernel by itself as a chain of one stage.
+    pub fn alone(cell: Cell, inputs: Inputs) -> Self {
+        let name = cell.entry.name;
+        let stage = Stage { shape: cell.shape.clone(), ..Stage::new(name, name, &[], cell.dtype) };
+        Chain { stages: vec![stage], cells: vec![cell], inputs: vec![inputs] }
+    }
+
+    /// The text of each stage's shader, of these.
+    pub fn texts(&self, sources: &Sources) -> Vec<String> {
+        self.cells.iter().map(|cell| cell.source(sources)).collect()
+    }
+
+    /// The programs of these texts. Stages of one shape share a program.
+    pub fn compile(
+        &self,
+        gpu: &Gpu,
+        texts: &[String],
+        checks: Checks,
+    ) -> Result<Vec<Program>, GpuError> {
         let mut known: HashMap<String, Program> = HashMap::new();
-        let mut compile = |(cell, inputs): (&Cell, &Inputs)| {
+        let mut compile = |((cell, inputs), text): ((&Cell, &Inputs), &String)| {
             let id = cell.id();
             if let Some(program) = known.get(&id) {
                 return Ok(program.clone());
             }
-            let program = session.compile(cell, inputs.tensors.len(), checks)?;
+            let tensors = inputs.tensors.len();
+            let program = gpu.compile(text, &cell.launch(), cell.variant, tensors, checks)?;
             known.insert(id, program.clone());
             Ok(program)
         };
-        self.cells.iter().zip(&self.inputs).map(&mut compile).collect()
+        self.cells.iter().zip(&self.inputs).zip(texts).map(&mut compile).collect()
     }
 
     /// Buffers for every stage, an output that a later stage takes over being one of its inputs.
-    pub fn allocate(&self, session: &Session, programs: &[Program]) -> Result<Prepared, GpuError> {
+    pub fn allocate(&self, gpu: &Gpu, programs: &[Program]) -> Result<Prepared, GpuError> {
         let mut steps: Vec<Step> = Vec::new();
         for (index, program) in programs.iter().enumerate() {
             let given: Vec<Given> = self.stages[index]
@@ -73,7 +92,7 @@ impl Chain {
                 })
                 .collect();
             let launch = self.cells[index].launch();
-            let set = session.gpu.allocate(program, &self.inputs[index], &launch, &given)?;
+            let set = gpu.allocate(program, &self.inputs[index], &launch, &given)?;
             steps.push(Step { program: program.clone(), set });
         }
         Ok(Prepared(steps))

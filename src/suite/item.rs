@@ -56,6 +56,14 @@ impl Item {
         }
     }
 
+    /// `FAMILY/NAME` of every kernel that it runs.
+    pub fn kernels(&self) -> Vec<String> {
+        match self {
+            Item::Kernel(cell) => vec![cell.entry.path()],
+            Item::Pipeline(cell) => cell.kernels(),
+        }
+    }
+
     pub fn summary(&self) -> &'static str {
         match self {
             Item::Kernel(cell) => cell.entry.kernel.spec().summary,

@@ -11,7 +11,7 @@ use super::verify::{Failure, Finding, Scope, summarise};
 use crate::accuracy::Metrics;
 use crate::gpu::{Checks, GpuError, Output, Program};
 use crate::inputs::Distribution;
-use crate::kernel::{Answer, Dtype, Preset, Shape, Suits, Work};
+use crate::kernel::{Answer, Dtype, Entry, Preset, Shape, Suits, Work};
 use crate::measure::stats;
 use crate::pipeline::Pipeline;
 use crate::pipelines::ALL;
@@ -77,14 +77,28 @@ impl PipelineCell {
         }
         sum
     }
+
+    /// Whether a CPU driver can be expected to run all stages once.
+    pub(super) fn within_emulation(&self) -> Result<(), CellError> {
+        let work = self.work();
+        let sum = Work::new(work.flops as usize, work.bytes as usize);
+        within_emulation(&sum, Suits::Any)
+    }
+
+    /// `FAMILY/NAME` of every kernel that a stage runs.
+    pub fn kernels(&self) -> Vec<String> {
+        let stages = (self.pipeline.stages)(&self.shape, self.strategy, self.dtype);
+        let runs = |entry: &&Entry| stages.iter().any(|stage| stage.kernel == entry.name);
+        crate::kernels::ALL.iter().filter(runs).map(Entry::path).collect()
+    }
 }
 
 /// A chain that ran once.
-struct Ran {
-    chain: Chain,
-    programs: Vec<Program>,
-    prepared: Prepared,
-    outputs: Vec<Vec<Output>>,
+pub(super) struct Ran {
+    pub chain: Chain,
+    pub programs: Vec<Program>,
+    pub prepared: Prepared,
+    pub outputs: Vec<Vec<Output>>,
 }
 
 impl Ran {
@@ -112,20 +126,18 @@ impl Session {
             && self.gpu.report.emulated
             && *flops < ALL_ROWS
         {
-            let work = cell.work();
-            let sum = Work::new(work.flops as usize, work.bytes as usize);
-            within_emulation(&sum, Suits::Any)?;
+            cell.within_emulation()?;
         }
         task.affordable(ideal_s)?;
         alive("compiling", 0.0);
         let started = Instant::now();
-        let programs = chain.compile(self, self.checks())?;
+        let programs = self.compile_chain(&chain, self.checks())?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         alive("verifying", expected_s(ideal_s));
         let ran = self.run_chain(chain, programs)?;
         row.device_bytes = Some(ran.prepared.bytes());
         let watch = self.gpu.stopwatch();
-        let findings = self.judge_chain(cell, task, &ran, row);
+        let findings = self.judge_chain(cell, task.reference_flops(), &ran, row);
         row.verify_s = Some(watch.wall_s());
         self.verifying_s += watch.host_s();
         let findings = findings?;
@@ -136,7 +148,7 @@ impl Session {
             prepared,
             verified: outputs,
             works,
-            copy: &|session: &Session, _: &Prepared| chain.allocate(session, &programs),
+            copy: &|session: &Session, _: &Prepared| chain.allocate(&session.gpu, &programs),
             unchecked: &|session: &Session| session.unchecked_chain(cell),
         };
         self.time_subject(&subject, &plan, row, &mut || {
@@ -146,8 +158,13 @@ impl Session {
         Ok(())
     }
 
-    fn run_chain(&self, chain: Chain, programs: Vec<Program>) -> Result<Ran, GpuError> {
-        let prepared = chain.allocate(self, &programs)?;
+    fn compile_chain(&self, chain: &Chain, checks: Checks) -> Result<Vec<Program>, GpuError> {
+        let stages = chain.cells.iter().zip(&chain.inputs);
+        stages.map(|(cell, inputs)| self.compile(cell, inputs.tensors.len(), checks)).collect()
+    }
+
+    pub(super) fn run_chain(&self, chain: Chain, programs: Vec<Program>) -> Result<Ran, GpuError> {
+        let prepared = chain.allocate(&self.gpu, &programs)?;
         self.gpu.run(&prepared.0)?;
         let read = |step: &crate::gpu::Step| self.gpu.read(&step.set);
         let outputs = prepared.0.iter().map(read).collect::<Result<_, _>>()?;
@@ -155,18 +172,21 @@ impl Session {
     }
 
     /// Stage by stage against the references, then end to end.
-    fn judge_chain(
+    pub(super) fn judge_chain(
         &self,
         cell: &PipelineCell,
-        task: &Task,
+        reference_flops: f64,
         ran: &Ran,
         row: &mut Row,
     ) -> Result<Vec<Finding>, CellError> {
-        let flops = task.reference_flops();
-        let scope = Scope { distributions: vec![Distribution::Normal], flops, seed: self.seed };
+        let distributions = vec![Distribution::Normal];
+        let scope = Scope { distributions, flops: reference_flops, seed: self.seed };
         let findings = ran.chain.examine(&scope, &ran.outputs);
         let (mut accuracy, failure) = summarise(&findings, false);
-        let end_to_end = if failure.is_none() { self.end_to_end(cell, task, ran)? } else { None };
+        let end_to_end = match failure {
+            None => self.end_to_end(cell, reference_flops, ran)?,
+            Some(_) => None,
+        };
         let answer = &findings[ran.chain.answer()];
         let (metrics, against) =
             end_to_end.unwrap_or_else(|| (answer.metrics(), record::LAST_STAGE_ALONE));
@@ -186,10 +206,10 @@ impl Session {
     fn end_to_end(
         &self,
         cell: &PipelineCell,
-        task: &Task,
+        reference_flops: f64,
         ran: &Ran,
     ) -> Result<Option<(Metrics, &'static str)>, CellError> {
-        let limit = task.reference_flops().max(END_TO_END_FLOPS);
+        let limit = reference_flops.max(END_TO_END_FLOPS);
         let against_f64 = |chain: &Chain| {
             let affordable = chain.flops() <= limit;
             affordable.then(|| (error(&ran.answer(), &chain.exact()), "f64 end to end"))
@@ -201,7 +221,7 @@ impl Session {
         if let Some(found) = against_f64(&chain) {
             return Ok(Some(found));
         }
-        let programs = chain.compile(self, self.checks())?;
+        let programs = self.compile_chain(&chain, self.checks())?;
         let full = self.run_chain(chain, programs)?;
         let metrics = error(&ran.answer(), &full.answer());
         Ok(Some((metrics, "f32 on this device, end to end")))
@@ -210,7 +230,7 @@ impl Session {
     /// The chain without run-time checks, its answers held to the references too.
     fn unchecked_chain(&self, cell: &PipelineCell) -> Result<Prepared, CellError> {
         let chain = Chain::new(self, cell, cell.dtype)?;
-        let programs = chain.compile(self, Checks::Trusted)?;
+        let programs = self.compile_chain(&chain, Checks::Trusted)?;
         let ran = self.run_chain(chain, programs)?;
         let distributions = vec![Distribution::Normal];
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };

@@ -21,7 +21,6 @@ use crate::kernel::{Dtype, Shape};
 use crate::measure::canary;
 use crate::measure::plan::DEVICE_WARM_UP_S;
 use crate::record::{self, Row, Status};
-use crate::shader;
 
 /// Reference operations spent on verifying a probe, of which some rows are enough: they all do the
 /// same.
@@ -226,8 +225,7 @@ impl Session {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let (launch, dialect) = (cell.launch(), cell.dialect());
-        let source = shader::source(self.sources.get(cell.entry, &dialect), &dialect);
+        let (launch, source) = (cell.launch(), cell.source(&self.sources));
         let text = Text { source, inputs, written: launch.written(), checks };
         let mut compiled = self.compiled.borrow_mut();
         let known = compiled.iter().position(|(known, _)| *known == text);

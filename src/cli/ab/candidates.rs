@@ -58,20 +58,13 @@ pub fn candidates(
 
 fn embedded(flags: &PairFlags, base: &Source, head: &Source) -> Result<Vec<Candidate>, Failure> {
     let mut items = select::select(&flags.selection)?;
-    let pipelines = items.iter().filter(|item| matches!(item, Item::Pipeline(_))).count();
-    items.retain(|item| matches!(item, Item::Kernel(_)));
-    if pipelines > 0 && !flags.selection.filters.is_empty() {
-        let why = "ab compares the kernels they are made of";
-        anstream::eprintln!("fusebench: {pipelines} cells of pipelines are left out: {why}");
-    }
     if flags.quick && flags.selection.filters.is_empty() {
         // No device is open yet: the strategies that suit a CPU driver suit any.
         let emulated = true;
         items = first_shapes(&items, emulated);
     }
     let candidate = |item: &Item| {
-        let path = format!("{}/{}", item.family(), item.name());
-        let (on_base, on_head) = (base.has(&path), head.has(&path));
+        let (on_base, on_head) = (base.has(item), head.has(item));
         let family = item.family().to_owned();
         (on_base || on_head).then(|| Candidate { id: item.id(), family, on_base, on_head })
     };
@@ -85,7 +78,6 @@ fn listed(flags: &PairFlags, filters: &[Regex], mut cells: Vec<Listed>) -> Vec<L
     cells.retain(|cell| {
         chosen(&selection.dtype, &cell.dtype)
             && chosen(&selection.variant, &cell.variant)
-            && cell.family != "pipeline"
             && (filters.is_empty() || filters.iter().any(|filter| filter.is_match(&cell.id)))
     });
     if flags.quick && filters.is_empty() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cli::exit::Failure;
+use crate::cli::strength::strength;
 use crate::compare::{Reason, Verdict};
 use crate::record::{ComparedRow, Comparison, ConfirmRecord, Environment, read_comparison};
 
@@ -33,20 +34,10 @@ pub fn same_machine(previous: &Comparison, now: &Environment) -> Result<(), Fail
     Err(Failure::usage(format!("{message}; confirm on the same machine and driver")))
 }
 
-/// What lies between the two runs. This one is a new process in any case; where the machine was
-/// started since, whatever that session did to the clocks is gone too.
+/// What lies between the two runs; this one is a new process in any case.
 pub fn record(previous: &Comparison) -> ConfirmRecord {
     let started = previous.environment.started.clone();
-    let before_boot = booted_s().zip(started.parse::<jiff::Timestamp>().ok());
-    let rebooted = before_boot.is_some_and(|(boot_s, then)| then.as_second() < boot_s);
-    ConfirmRecord { started, strength: if rebooted { "boot" } else { "process" }.to_owned() }
-}
-
-/// When this machine was started, in seconds since 1970.
-fn booted_s() -> Option<i64> {
-    let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
-    line.trim().parse().ok()
+    ConfirmRecord { strength: strength(&started).to_owned(), started }
 }
 
 /// Says of every row whether it recurred.

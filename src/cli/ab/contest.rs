@@ -24,6 +24,8 @@ pub struct Contest {
     /// Dispatches of a sample, and what is injected into the head's.
     pub plan: Injection,
     pub blocks: Vec<Block>,
+    /// How far an earlier selftest found it from itself.
+    pub noise: Option<f64>,
     /// Base against base, where this cell is a control.
     pub control: Option<Vec<Block>>,
     /// What needs no measuring, or ended it.
@@ -76,6 +78,7 @@ impl Contest {
             head: None,
             plan: Injection { batch: 1, ..Injection::default() },
             blocks: Vec::new(),
+            noise: None,
             control: None,
             settled,
         }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::AbArgs;
 use crate::cli::args::{ChecksArg, Selection, positive_seconds};
 use crate::cli::arguments::{flag, option, selected};
+use crate::compare::noise;
 use crate::compare::plan::{FLOOR, QUICK_SAMPLE_S, SAMPLE_S};
 
 /// What to compare and how.
@@ -29,15 +30,13 @@ pub struct PairFlags {
         value_parser = positive_seconds
     )]
     pub max_time: f64,
-    /// Smallest change worth a verdict, in per cent.
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value_t = 100.0 * FLOOR,
-        env = "FUSEBENCH_FLOOR",
-        value_parser = percent
-    )]
-    pub floor: f64,
+    /// Smallest change worth a verdict, in per cent, whatever is known of a cell's noise. Default:
+    /// 1, or twice the noise that `selftest` found for the cell.
+    #[arg(long, value_name = "PERCENT", env = "FUSEBENCH_FLOOR", value_parser = percent)]
+    pub floor: Option<f64>,
+    /// The noise of cells, written by `selftest`. Default: noise.json in the user's data folder.
+    #[arg(long, value_name = "FILE", env = "FUSEBENCH_NOISE")]
+    pub noise: Option<PathBuf>,
     /// Slow the head down by so many per cent, to see whether that is found.
     #[arg(long, value_name = "PERCENT", env = "FUSEBENCH_INJECT", value_parser = percent)]
     pub inject: Option<f64>,
@@ -77,6 +76,12 @@ impl PairFlags {
     /// Length of a sample in seconds.
     pub fn sample_s(&self) -> f64 {
         if self.quick { QUICK_SAMPLE_S } else { SAMPLE_S }
+    }
+
+    /// Smallest change worth a verdict of a cell of this noise, as a fraction.
+    pub fn floor(&self, noise: Option<f64>) -> f64 {
+        let learnt = || FLOOR.max(noise.map_or(0.0, noise::floor));
+        self.floor.map_or_else(learnt, |percent| percent / 100.0)
     }
 }
 
@@ -118,7 +123,8 @@ fn common(list: &mut Vec<String>, flags: &PairFlags) {
     option(list, "--device", flags.device.clone());
     flag(list, "--quick", flags.quick);
     option(list, "--max-time", Some(flags.max_time.to_string()));
-    option(list, "--floor", Some(flags.floor.to_string()));
+    option(list, "--floor", flags.floor.map(|percent| percent.to_string()));
+    option(list, "--noise", flags.noise.as_ref().map(|_| "PATH".to_owned()));
     option(list, "--inject", flags.inject.map(|percent| percent.to_string()));
     option(list, "--seed", Some(flags.seed.to_string()));
     option(list, "--checks", Some(flags.checks.name().to_owned()));

@@ -18,8 +18,8 @@ use clap::Args;
 use super::args::Global;
 use super::exit::{Exit, Failure};
 use super::fail_on::FailOn;
-use super::interrupt;
-pub use flags::{PairFlags, of_selftest as selftest_arguments};
+use super::{interrupt, noise};
+pub use flags::{Form, PairFlags, of_selftest as selftest_arguments};
 pub use rounds::Purpose;
 pub use sides::Source;
 
@@ -82,6 +82,7 @@ pub fn ab(args: &AbArgs, global: &Global) -> Result<Exit, Failure> {
         purpose,
         previous,
         allow_unlike: args.allow_unlike,
+        noise: noise::read(args.flags.noise.as_deref())?,
         arguments: flags::of_ab(args),
     };
     let command = report::Command { base: args.base.clone(), head: args.head.clone() };
@@ -105,6 +106,7 @@ pub fn itself(
         purpose: Purpose::Selftest,
         previous: None,
         allow_unlike: false,
+        noise: noise::read(flags.noise.as_deref())?,
         arguments,
     };
     let done = job.run()?;

@@ -41,7 +41,7 @@ pub fn begin(
         protocol: ProtocolRecord {
             looks: LOOKS.iter().map(|look| (look.pairs as u32, look.q)).collect(),
             sample_s: job.flags.sample_s(),
-            floor: job.flags.floor / 100.0,
+            floor: job.flags.floor(None),
             confidence: CONFIDENCE,
             inject: job.flags.inject.map(|percent| percent / 100.0),
             unlike,
@@ -65,12 +65,15 @@ pub fn finish(
     let measured = |at: usize| contests[at].is_open().then_some(&judgements[at]);
     let mut rows: Vec<ComparedRow> =
         contests.iter().enumerate().map(|(at, contest)| row(job, contest, measured(at))).collect();
-    let arms = match job.purpose {
-        Purpose::Ab { .. } => contests.iter().filter_map(|c| c.control.clone()).collect(),
-        // Everything is a control there.
-        Purpose::Selftest => blocks,
+    let arm = |contest: &Contest| {
+        let blocks = match job.purpose {
+            Purpose::Ab { .. } => contest.control.clone()?,
+            // Everything is a control there.
+            Purpose::Selftest => contest.blocks.clone(),
+        };
+        Some((Trial { floor: job.floor(contest), timer_step: 0.0 }, blocks))
     };
-    let control = control_arm(job, arms);
+    let control = control_arm(job, contests.iter().filter_map(arm).collect());
     if job.purpose != Purpose::Selftest && control.as_ref().is_some_and(|arm| !arm.valid) {
         distrust(&mut rows, Reason::Control);
     }
@@ -94,7 +97,7 @@ pub fn finish(
 /// One cell as it is recorded; `judgement` where samples decide.
 pub fn row(job: &Job, contest: &Contest, judgement: Option<&Judgement>) -> ComparedRow {
     let settled = contest.settled.as_ref();
-    let floor = job.flags.floor / 100.0;
+    let floor = job.floor(contest);
     let judged = judgement.filter(|_| settled.is_none());
     let verdict = match settled {
         Some(settled) => settled.verdict,
@@ -121,9 +124,18 @@ pub fn row(job: &Job, contest: &Contest, judgement: Option<&Judgement>) -> Compa
         head_median: median(true),
         injected: job.flags.inject.filter(|_| timed).map(|_| contest.plan.share),
         accuracy_changed: base.zip(head).map_or(Vec::new(), |(a, b)| changes(&a, &b)),
-        control: contest.control.as_deref().and_then(|blocks| alone(job, blocks)),
+        noise: noise(job, contest),
+        control: contest.control.as_deref().and_then(|blocks| alone(job, floor, blocks)),
         batch: timed.then_some(contest.plan.batch),
         blocks: contest.blocks.iter().map(block).collect(),
+    }
+}
+
+/// How far the cell is from itself: what a selftest finds, and what `ab` knows from one.
+fn noise(job: &Job, contest: &Contest) -> Option<f64> {
+    match (job.purpose, job.flags.inject) {
+        (Purpose::Selftest, None) => crate::compare::noise::noise(&contest.blocks, job.flags.seed),
+        _ => contest.noise,
     }
 }
 
@@ -146,16 +158,16 @@ fn block(block: &Block) -> BlockRecord {
 }
 
 /// A control by itself, one hypothesis.
-fn alone(job: &Job, blocks: &[Block]) -> Option<RatioRecord> {
+fn alone(job: &Job, floor: f64, blocks: &[Block]) -> Option<RatioRecord> {
     let found = crate::compare::estimate(blocks, 1, control::ALARM_BELOW, job.flags.seed)?;
-    Some(ratio(&found, job.flags.floor / 100.0))
+    Some(ratio(&found, floor))
 }
 
 /// Alarms and verdicts of things measured against themselves, each by all of its pairs.
-fn control_arm(job: &Job, mut arms: Vec<Vec<Block>>) -> Option<ControlRecord> {
-    arms.retain(|blocks| blocks.len() >= LOOKS[0].pairs / PAIRS_PER_BLOCK);
-    let trial = Trial { floor: job.flags.floor / 100.0, timer_step: 0.0 };
-    let judged = judge(vec![trial; arms.len()], &arms, job.flags.seed);
+fn control_arm(job: &Job, mut arms: Vec<(Trial, Vec<Block>)>) -> Option<ControlRecord> {
+    arms.retain(|(_, blocks)| blocks.len() >= LOOKS[0].pairs / PAIRS_PER_BLOCK);
+    let (trials, arms): (Vec<Trial>, Vec<Vec<Block>>) = arms.into_iter().unzip();
+    let judged = judge(trials, &arms, job.flags.seed);
     let alarms = arms.iter().filter(|blocks| {
         let found = crate::compare::estimate(blocks, 1, control::ALARM_BELOW, job.flags.seed);
         found.is_some_and(|estimate| control::alarms(&estimate.p))

@@ -1,6 +1,6 @@
 //! The run: both sides of every cell prepared, then rounds of blocks and looks at them.
 
-use super::candidates::{candidates, suited};
+use super::candidates::{Candidate, candidates, suited};
 use super::contest::{Contest, Settled};
 use super::flags::PairFlags;
 use super::lanes::Lanes;
@@ -13,7 +13,7 @@ use crate::cli::run::now;
 use crate::cli::{interrupt, output};
 use crate::compare::plan::{BLOCKS_PER_REBUILD, Injection, LOOKS, PAIRS_PER_BLOCK, batch, inject};
 use crate::compare::{Block, Jury, Reason, Trial, Verdict, schedule};
-use crate::record::{Comparison, Environment, PartialFile, Side};
+use crate::record::{Comparison, Environment, Noise, PartialFile, Side};
 
 /// What the comparison is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Job<'a> {
     /// What is to be confirmed.
     pub previous: Option<Comparison>,
     pub allow_unlike: bool,
+    /// Of earlier selftests.
+    pub noise: Noise,
     pub arguments: Vec<String>,
 }
 
@@ -66,7 +68,13 @@ impl Job<'_> {
             confirm::same_machine(previous, &environment)?;
         }
         let chosen = suited(chosen, self.flags, environment.device.emulated);
-        let mut contests: Vec<Contest> = chosen.into_iter().map(Contest::new).collect();
+        let contest = |candidate: Candidate| {
+            let mut contest = Contest::new(candidate);
+            let (checks, sample_s) = (self.flags.checks.name(), self.flags.sample_s());
+            contest.noise = self.noise.of(&environment.fingerprint, &contest.id, checks, sample_s);
+            contest
+        };
+        let mut contests: Vec<Contest> = chosen.into_iter().map(contest).collect();
         let mut comparison = outcome::begin(&self, environment, &lanes.environments, unlike);
         if let Some(file) = &mut file {
             file.comparison(&comparison).map_err(output::failure)?;
@@ -84,6 +92,11 @@ impl Job<'_> {
             file.finish_comparison(&comparison).map_err(output::failure)?;
         }
         Ok(Done { comparison, exhausted })
+    }
+
+    /// Smallest change of a cell that is worth a verdict, as a fraction.
+    pub fn floor(&self, contest: &Contest) -> f64 {
+        self.flags.floor(contest.noise)
     }
 
     /// What differs between the environments that two programs see.
@@ -170,7 +183,7 @@ impl Job<'_> {
         let trial = |contest: &Contest| {
             let sample_s = contest.dispatch_s() * f64::from(contest.plan.batch);
             let timer_step = lanes.timer.resolution_s / sample_s.max(f64::MIN_POSITIVE);
-            Trial { floor: self.flags.floor / 100.0, timer_step }
+            Trial { floor: self.floor(contest), timer_step }
         };
         // Only what is measured counts among the hypotheses.
         let mut jury = Jury::new(contests.iter().map(trial).collect(), self.flags.seed);
@@ -330,7 +343,6 @@ fn waves(turns: &[Turn], contests: &[Contest], limit_bytes: u64) -> Vec<Vec<Turn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ab::candidates::Candidate;
 
     #[test]
     fn a_cell_and_its_control_stay_in_one_wave() {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::cli::exit::Failure;
 use crate::cli::overlay;
 use crate::record::SideRecord;
-use crate::suite::{Sources, owner};
+use crate::suite::{Item, Sources, owner};
 
 /// Where a repository keeps its shaders.
 const FOLDER: &str = "kernels/";
@@ -31,10 +31,13 @@ impl Source {
         shaders("builtin", None, Vec::new(), None)
     }
 
-    /// Whether this side has the kernel `FAMILY/NAME`.
-    pub fn has(&self, path: &str) -> bool {
+    /// Whether this side has the kernel, or a kernel of the pipeline: its other stages run the
+    /// shaders of this program.
+    pub fn has(&self, item: &Item) -> bool {
         match self {
-            Source::Shaders { kernels: Some(kernels), .. } => kernels.contains(path),
+            Source::Shaders { kernels: Some(kernels), .. } => {
+                item.kernels().iter().any(|path| kernels.contains(path))
+            }
             _ => true,
         }
     }

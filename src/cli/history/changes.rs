@@ -43,7 +43,7 @@ pub fn changes(args: &ChangesArgs) -> Result<Exit, Failure> {
         runs.iter().enumerate().map(|(at, run)| (run.id, at)).collect();
     let mut segments: Vec<Segment<'_>> = Vec::new();
     for series in &selected.series {
-        let medians = selected.history.medians(series.id).map_err(failure)?.into_iter();
+        let medians = selected.history.medians(series.id, usize::MAX).map_err(failure)?.into_iter();
         let mut timed: Vec<(usize, f64)> =
             medians.filter_map(|(run, _, median)| Some((*position.get(&run)?, median?))).collect();
         timed.sort_by_key(|(at, _)| *at);

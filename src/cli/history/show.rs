@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use clap::Args;
 
-use super::{SeriesArgs, failure, select};
+use super::{Selected, SeriesArgs, failure, select};
 use crate::cli::args::Format;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{COLOUR, print, width};
-use crate::history::Point;
+use crate::history::{HistoryError, Point, RunInfo, Series};
 use crate::report::history::{Line, Overview, csv, json, markdown, table};
 
 /// One line a series, oldest run on the left; where one series is selected, its runs as well. A
@@ -32,21 +32,11 @@ pub struct ShowArgs {
 /// Shows the series that are selected.
 pub fn show(args: &ShowArgs) -> Result<Exit, Failure> {
     let selected = select(&args.series)?;
-    let position: HashMap<i64, usize> =
-        selected.runs.iter().enumerate().map(|(at, run)| (run.id, at)).collect();
     let whole = selected.series.len() == 1 || matches!(args.format, Format::Json | Format::Csv);
+    let latest = Latest::new(&selected, args.last, whole);
     let mut lines = Vec::new();
     for series in &selected.series {
-        let points = if whole {
-            selected.history.points(series.id)
-        } else {
-            let medians = selected.history.medians(series.id);
-            medians.map(|found| found.into_iter().map(bare).collect())
-        };
-        let points = points.map_err(failure)?.into_iter();
-        let mut points: Vec<(usize, Point)> =
-            points.filter_map(|point| Some((*position.get(&point.run)?, point))).collect();
-        points.sort_by_key(|(at, _)| *at);
+        let points = latest.of(series).map_err(failure)?;
         lines.extend(devices(&selected.runs, points).into_iter().map(|mut points| {
             points.drain(..points.len().saturating_sub(args.last));
             Line { series: series.clone(), points, samples: Vec::new() }
@@ -72,16 +62,72 @@ pub fn show(args: &ShowArgs) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
+/// Reads of each series what is to be shown.
+struct Latest<'a> {
+    selected: &'a Selected,
+    position: HashMap<i64, usize>,
+    devices: Vec<&'a str>,
+    /// Points wanted of each device.
+    last: usize,
+    /// With all that is known of them.
+    whole: bool,
+}
+
+impl<'a> Latest<'a> {
+    fn new(selected: &'a Selected, last: usize, whole: bool) -> Self {
+        let runs = &selected.runs;
+        let position = runs.iter().enumerate().map(|(at, run)| (run.id, at)).collect();
+        let mut devices: Vec<&str> = runs.iter().map(RunInfo::device_half).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        Latest { selected, position, devices, last, whole }
+    }
+
+    /// The points of a series, oldest first: at least the latest of each device. Where runs were
+    /// added as they came, those with the highest ids are the latest, and older ones are read only
+    /// when a device lacks some.
+    fn of(&self, series: &Series) -> Result<Vec<(usize, Point)>, HistoryError> {
+        let runs = &self.selected.runs;
+        if runs.is_sorted_by_key(|run| run.id) {
+            let few = self.last.saturating_mul(self.devices.len());
+            let read = self.read(series, few)?;
+            let is_all = read.len() < few;
+            let points = self.placed(read);
+            let lacks = |device: &&str| {
+                let own = points.iter().filter(|(at, _)| runs[*at].device_half() == *device);
+                own.count() < self.last
+            };
+            if is_all || !self.devices.iter().any(lacks) {
+                return Ok(points);
+            }
+        }
+        Ok(self.placed(self.read(series, usize::MAX)?))
+    }
+
+    fn read(&self, series: &Series, limit: usize) -> Result<Vec<Point>, HistoryError> {
+        let history = &self.selected.history;
+        if self.whole {
+            return history.points(series.id, limit);
+        }
+        Ok(history.medians(series.id, limit)?.into_iter().map(bare).collect())
+    }
+
+    /// Points of the selected runs, in their order.
+    fn placed(&self, read: Vec<Point>) -> Vec<(usize, Point)> {
+        let place = |point: Point| Some((*self.position.get(&point.run)?, point));
+        let mut points: Vec<(usize, Point)> = read.into_iter().filter_map(place).collect();
+        points.sort_by_key(|(at, _)| *at);
+        points
+    }
+}
+
 /// What a line is drawn from.
 fn bare((run, status, median): (i64, String, Option<f64>)) -> Point {
     Point { run, status, median, low: None, high: None, samples: 0, nmse: None, sqnr_db: None }
 }
 
 /// The points of each device apart, in the order in which devices first ran.
-fn devices(
-    runs: &[crate::history::RunInfo],
-    points: Vec<(usize, Point)>,
-) -> Vec<Vec<(usize, Point)>> {
+fn devices(runs: &[RunInfo], points: Vec<(usize, Point)>) -> Vec<Vec<(usize, Point)>> {
     let mut groups: Vec<(&str, Vec<(usize, Point)>)> = Vec::new();
     for (at, point) in points {
         let device = runs[at].device_half();
@@ -90,5 +136,6 @@ fn devices(
             None => groups.push((device, vec![(at, point)])),
         }
     }
+    groups.sort_by_key(|(device, _)| runs.iter().position(|run| run.device_half() == *device));
     groups.into_iter().map(|(_, group)| group).collect()
 }

@@ -1,13 +1,13 @@
 //! The summary for a pull request: worst first, within the length that a comment may have.
 
 use super::words::{
-    Command, accuracy, change, control, interval, next_step, p_value, sentence, side, totals,
+    Command, accuracy, change, control, floors, interval, next_step, p_value, sentence, side,
+    totals,
 };
 use crate::compare::{Reason, Verdict};
 use crate::record::{ComparedRow, Comparison};
 use crate::report::header::{EMULATED, count, origin};
 use crate::report::markdown::{escape, line};
-use crate::units::percent;
 
 /// GitHub takes 65,536 characters; the rest is for what a bot puts round it.
 const LONGEST_BYTES: usize = 60_000;
@@ -108,10 +108,10 @@ fn provenance(found: &Comparison) -> String {
     }
     lines.push(format!("- base: {}", escape(&side(&found.base))));
     lines.push(format!("- head: {}", escape(&side(&found.head))));
-    let floor = percent(found.protocol.floor);
+    let floors = escape(&floors(found));
     lines.push(format!(
         "- Pairs in random order within one run; a verdict needs a permutation test at a \
-         false-discovery rate of 5 % over all cells and an interval beyond {floor}."
+         false-discovery rate of 5 % over all cells and an interval beyond the floor; {floors}."
     ));
     lines.join("\n") + "\n\n</details>\n"
 }

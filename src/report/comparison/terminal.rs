@@ -1,7 +1,8 @@
 //! The table in a terminal.
 
 use super::words::{
-    Command, accuracy, change, control, interval, next_step, p_value, sentence, side, style, totals,
+    Command, accuracy, change, control, floors, interval, next_step, p_value, sentence, side,
+    style, totals,
 };
 use crate::compare::{Reason, Verdict};
 use crate::record::{ComparedRow, Comparison};
@@ -17,12 +18,13 @@ const WORD_LINES: usize = 3;
 /// Narrower pages than this would hold nothing.
 const MIN_WIDTH: usize = 40;
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::left("verdict"),
     Column::right("change"),
     Column::right("95 %"),
     Column::right("p").expendable(2),
     Column::right("pairs").expendable(3),
+    Column::right("noise").expendable(4),
     Column::right("head").expendable(1),
     Column::left("cell"),
 ];
@@ -97,6 +99,7 @@ fn columns(row: &ComparedRow) -> Vec<Cell> {
         Cell::new(ratio.map_or(String::new(), interval)),
         Cell::new(ratio.map_or(String::new(), p_value)),
         Cell::new(ratio.map_or(String::new(), |ratio| ratio.pairs.to_string())),
+        Cell::new(row.noise.map_or(String::new(), percent)),
         Cell::new(row.head_median.map_or(String::new(), |s| Seconds(s).to_string())),
         Cell::new(clean(&row.id)),
     ]
@@ -174,9 +177,9 @@ fn idle(found: &Comparison, colour: bool, width: usize) -> Vec<String> {
 }
 
 fn key(found: &Comparison) -> String {
-    let floor = percent(found.protocol.floor);
+    let floors = floors(found);
     format!(
         "change: head over base, trimmed mean of paired log ratios with its 95 % interval; p: one \
-         side, blocks of pairs flipped; floor {floor}; false discoveries over all cells: 5 %"
+         side, blocks of pairs flipped; {floors}; false discoveries over all cells: 5 %"
     )
 }

@@ -1,5 +1,6 @@
 //! The words both forms share.
 
+use crate::compare::noise;
 use crate::compare::plan::FLOOR;
 use crate::compare::{Reason, Verdict};
 use crate::record::{ComparedRow, Comparison, ControlRecord, RatioRecord, SideRecord, Status};
@@ -55,9 +56,32 @@ pub fn style(verdict: Option<Verdict>) -> Style {
     }
 }
 
+/// The floor of a row, and where it comes from unless it is the general one.
+fn floor(row: &ComparedRow) -> String {
+    let floor = row.ratio.as_ref().map_or(FLOOR, |ratio| ratio.floor);
+    let learnt = row.noise.is_some_and(|own| (noise::floor(own) - floor).abs() < 1e-9);
+    let origin = if learnt { ", twice its own noise" } else { "" };
+    format!("{}{origin}", percent(floor))
+}
+
+/// What is said of the floor: of how many cells the noise is known, if of any.
+pub fn floors(found: &Comparison) -> String {
+    let general = percent(found.protocol.floor);
+    let known = found.rows.iter().filter(|row| row.noise.is_some()).count();
+    if known == 0 {
+        return format!("floor {general}");
+    }
+    let of = format!("{known} of {}", count(found.rows.len(), "cell"));
+    if found.kind == "selftest" {
+        let next = "twice that is the floor of later comparisons, if it is larger";
+        return format!("floor {general}; noise: 95 % of |log ratio|, of {of}; {next}");
+    }
+    format!("floor {general}, or twice the noise that selftest found, known of {of}")
+}
+
 /// What the reason means, in one sentence.
 pub fn sentence(row: &ComparedRow) -> String {
-    let floor = percent(row.ratio.as_ref().map_or(FLOOR, |ratio| ratio.floor));
+    let floor = floor(row);
     let general = match row.reason {
         None => row.status.name().to_string(),
         Some(Reason::Evidence) => format!("the whole interval lies beyond {floor}"),

@@ -1,6 +1,7 @@
 //! Two finished runs side by side: worst first, every doubt with what to do about it.
 
-use serde_json::{Value, json};
+mod data;
+pub mod unchanged;
 
 use super::header::count;
 use super::layout::{Cell, Column, Style, clean, fit, truncate, wrap};
@@ -8,8 +9,9 @@ use super::markdown;
 use crate::compare::runs::{AccuracyFound, ComparedCell};
 use crate::compare::sessions::{MIN_RUNS, Ratio};
 use crate::compare::{Reason, Verdict};
-use crate::record::{Difference, Environment, Run, Unlike};
+use crate::record::{Environment, Run, Unlike};
 use crate::units::{NONE, Seconds, significant};
+pub use data::{csv, json};
 
 /// What is to be shown.
 pub struct Sessions<'a> {
@@ -17,6 +19,9 @@ pub struct Sessions<'a> {
     pub head: &'a Run,
     pub unlike: &'a Unlike,
     pub cells: &'a [ComparedCell],
+    /// What lies between the new run and the second measurement of what was SLOWER, if there was
+    /// one: `process` or `boot`.
+    pub confirmed: Option<&'static str>,
 }
 
 /// Width of the labels above the table.
@@ -82,6 +87,14 @@ impl Sessions<'_> {
                 count(single, "cell")
             ));
         }
+        let raised = noises().filter(|noise| noise.raised).count();
+        if raised > 0 {
+            remarks.push(format!(
+                "† floor of {} raised to twice its noise against itself, as `fusebench selftest` \
+                 found it",
+                count(raised, "cell")
+            ));
+        }
         let doubtful = |cell: &&ComparedCell| cell.reason == Some(Reason::Straddles);
         if let Some(first) = self.cells.iter().find(doubtful) {
             remarks.push(format!(
@@ -108,6 +121,10 @@ impl Sessions<'_> {
             ("new", side(self.head)),
             ("device", device(&self.head.environment)),
         ];
+        if let Some(strength) = self.confirmed {
+            let text = format!("SLOWER cells measured again, in another {strength}");
+            lines.push(("confirmed", text));
+        }
         for (half, fields) in [("DEVICE", &self.unlike.device), ("ENV", &self.unlike.env)] {
             lines.extend(fields.iter().map(|one| {
                 let text = format!("{half}, {}: {} → {}", one.field, one.base, one.head);
@@ -188,7 +205,9 @@ fn columns(cell: &ComparedCell) -> Vec<Cell> {
         Cell::styled(ratio.map_or(String::new(), |ratio| change(ratio.ratio)), style),
         Cell::new(ratio.map_or(String::new(), interval)),
         Cell::new(cell.noise.map_or(String::new(), |noise| {
-            format!("{:.0} %{}", 100.0 * noise.floor, if noise.is_single_run() { "*" } else { "" })
+            let mark = |is: bool, mark: &'static str| if is { mark } else { "" };
+            let (single, raised) = (mark(noise.is_single_run(), "*"), mark(noise.raised, "†"));
+            format!("{:.0} %{single}{raised}", 100.0 * noise.floor)
         })),
         Cell::new(time(cell.base_s)),
         Cell::new(time(cell.head_s)),
@@ -283,110 +302,5 @@ pub fn markdown(found: &Sessions<'_>) -> String {
     }
     text.push('\n');
     found.remarks().iter().for_each(|remark| text.push_str(&format!("- {remark}\n")));
-    text
-}
-
-/// Everything, for programs: ratios are head over base, times seconds.
-pub fn json(found: &Sessions<'_>) -> String {
-    let differences = |fields: &[Difference]| -> Value {
-        let one =
-            |one: &Difference| json!({ "field": one.field, "base": one.base, "new": one.head });
-        fields.iter().map(one).collect()
-    };
-    let side = |run: &Run| {
-        let environment = &run.environment;
-        json!({
-            "commit": environment.fusebench.commit,
-            "dirty": environment.fusebench.dirty,
-            "started": environment.started,
-            "fingerprint": environment.fingerprint,
-            "complete": run.complete,
-        })
-    };
-    let value = json!({
-        "kind": "compare",
-        "interleaved": false,
-        "base": side(found.base),
-        "new": side(found.head),
-        "unlike": {
-            "device": differences(&found.unlike.device),
-            "env": differences(&found.unlike.env),
-        },
-        "rows": found.cells.iter().map(json_row).collect::<Vec<Value>>(),
-    });
-    serde_json::to_string_pretty(&value).expect("plain values serialise")
-}
-
-fn json_row(cell: &ComparedCell) -> Value {
-    let mut row = json!({ "id": cell.id, "checks": cell.checks });
-    let mut put = |name: &str, value: Value| row[name] = value;
-    let finite = |value: f64| value.is_finite().then_some(value);
-    cell.verdict.into_iter().for_each(|verdict| put("verdict", json!(verdict.name())));
-    cell.reason.into_iter().for_each(|reason| put("reason", json!(reason.name())));
-    cell.why.iter().for_each(|why| put("why", json!(why)));
-    if cell.verdict == Some(Verdict::Unclear) {
-        put("next", json!(next_step(cell)));
-    }
-    cell.base_s.into_iter().for_each(|seconds| put("base_median_s", json!(seconds)));
-    cell.head_s.into_iter().for_each(|seconds| put("new_median_s", json!(seconds)));
-    if let Some(Ratio { ratio, low, high, .. }) = cell.ratio {
-        for (name, value) in [("ratio", ratio), ("low", low), ("high", high)] {
-            finite(value).into_iter().for_each(|value| put(name, json!(value)));
-        }
-    }
-    if let Some(noise) = cell.noise {
-        put("floor", json!(noise.floor));
-        put("session_sd", json!(noise.sd));
-        put("history_runs", json!(noise.runs));
-        put("single_run", json!(noise.is_single_run()));
-    }
-    let accuracy = match &cell.accuracy {
-        AccuracyFound::None => "absent",
-        AccuracyFound::Incomparable => "not compared",
-        AccuracyFound::Same => "same",
-        AccuracyFound::Changed(_) => "changed",
-    };
-    put("accuracy", json!(accuracy));
-    if let AccuracyFound::Changed(figures) = &cell.accuracy {
-        let one = |(metric, base, head): &(&str, f64, f64)| {
-            let (base, head) = (json!(base), json!(head));
-            json!({ "metric": metric, "base": base, "new": head })
-        };
-        put("accuracy_changed", figures.iter().map(one).collect());
-    }
-    row
-}
-
-/// One line a cell.
-pub fn csv(found: &Sessions<'_>) -> String {
-    let mut text = "id,checks,verdict,reason,ratio,low,high,floor,history_runs,base_median_s,\
-                    new_median_s,accuracy_changed\n"
-        .to_string();
-    for cell in found.cells {
-        let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value}"));
-        let ratio = cell.ratio;
-        let changed = match &cell.accuracy {
-            AccuracyFound::Changed(figures) => {
-                figures.iter().map(|figure| figure.0).collect::<Vec<_>>().join(" ")
-            }
-            _ => String::new(),
-        };
-        let fields = [
-            cell.id.clone(),
-            cell.checks.clone(),
-            cell.verdict.map_or("", Verdict::name).to_string(),
-            cell.reason.map_or("", Reason::name).to_string(),
-            number(ratio.map(|ratio| ratio.ratio)),
-            number(ratio.map(|ratio| ratio.low)),
-            number(ratio.map(|ratio| ratio.high)),
-            number(cell.noise.map(|noise| noise.floor)),
-            cell.noise.map_or(String::new(), |noise| noise.runs.to_string()),
-            number(cell.base_s),
-            number(cell.head_s),
-            changed,
-        ];
-        // Ids, names and numbers hold neither commas nor quotes.
-        text.push_str(&(fields.join(",") + "\n"));
-    }
     text
 }
