@@ -119,7 +119,7 @@ fn a_file_of_another_kind_or_version_is_refused_and_left_as_it_is() {
     let noise = dir.path().join("noise.json");
     let path = noise.to_str().expect("UTF-8");
     let ab = ["ab", "--base", "builtin", "--head", "builtin", SMALL, "--noise", path];
-    let sessions = ["selftest", SMALL, "--sessions", "2", "--noise", path];
+    let sessions = ["selftest", SMALL, "--preset", "smoke", "--sessions", "2", "--noise", path];
     for (text, why) in [
         (r#"{"noise_version": 2, "fingerprints": []}"#, "is 2, not 1"),
         (r#"{"tuning_version": 1, "devices": []}"#, "noise_version"),
