@@ -51,7 +51,9 @@ fn emulated(text: &str, side: u32) -> String {
         let column_major = |row: String, column: u32| format!("{column}u * stride + {row}");
         let orders: [(&str, &dyn Fn(String, u32) -> String); 2] =
             [("rows", &row_major), ("columns", &column_major)];
-        for (name, order) in orders.iter().filter(|(name, _)| text.contains(&format!("{name}_of_{tile}("))) {
+        for (name, order) in
+            orders.iter().filter(|(name, _)| text.contains(&format!("{name}_of_{tile}(")))
+        {
             let element = |row: u32, column| {
                 format!("f32({tile}[at + {}])", order(format!("own + {}u", SUBGROUP * row), column))
             };
@@ -149,8 +151,13 @@ fn cells(entry: &'static Entry, side: u32, lanes: f64) -> Vec<Cell> {
     let variant = of.with_constants(&[("LANES".to_owned(), lanes)]).expect("it has the constant");
     let shapes = entry.kernel.shapes(Preset::Smoke).into_iter();
     let shapes = shapes.filter(|shape| (variant.refuses)(shape).is_none());
-    let cell = |(shape, &dtype): (_, &Dtype)| {
-        Cell { entry, variant, dtype, shape, preset: Preset::Smoke, given: None }
+    let cell = |(shape, &dtype): (_, &Dtype)| Cell {
+        entry,
+        variant,
+        dtype,
+        shape,
+        preset: Preset::Smoke,
+        given: None,
     };
     let all = shapes.flat_map(|shape| spec.dtypes.iter().map(move |d| (shape.clone(), d)));
     all.map(cell).filter(|cell| !cell.is_empty()).collect()

@@ -235,8 +235,7 @@ impl Kernel for CrossAttention {
         let elements = b * q * h * (d + e) + keys * g * (d + e);
         let flops = h * pairs.seen() * (2 * d + 2 * e + 5);
         let work = Work::new(flops, dtype.bytes() * elements + 4 * b);
-        let arithmetic =
-            if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
+        let arithmetic = if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
         Work { arithmetic, ..work }
     }
 
