@@ -281,7 +281,7 @@ mod tests {
         let one = |i: usize| if i == 0 { 4097.0 } else { 1.0 };
         // Exact, but devices may flush the factor, or the product.
         let subnormal = |i: usize| if i == 0 { f32::from_bits(1) } else { 1.0 };
-        let tiny = |i: usize| if i % 2 == 0 { 2_f32.powi(-70) } else { 1.0 };
+        let tiny = |i: usize| if i.is_multiple_of(2) { 2_f32.powi(-70) } else { 1.0 };
         for n in [1, 2, 3, 31, 257, 4096] {
             let draws: [&dyn Fn(usize) -> f32; 6] =
                 [&half, &integer, &one, &subnormal, &tiny, &|_| 0.0];
