@@ -180,8 +180,9 @@ impl Exactness {
     fn of(mut terms: impl Iterator<Item = f64>, magnitude: f64, precision: Precision) -> bool {
         let mut exactness = Exactness::default();
         terms.all(|term| {
+            let before = exactness.lowest_bit;
             exactness.see(term);
-            exactness.holds(magnitude, precision)
+            exactness.lowest_bit == before || exactness.holds(magnitude, precision)
         })
     }
 
