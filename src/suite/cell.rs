@@ -137,7 +137,8 @@ mod tests {
                 elem.bytes_of(range.start).is_multiple_of(WINDOW_ALIGNMENT)
                     && elem.bytes_of(range.len()) <= PORTABLE_BINDING
             })
-            && len.is_none_or(|len| ranges.last().is_some_and(|range| range.end == len))
+            && len
+                .is_none_or(|len| ranges.clone().next_back().is_some_and(|range| range.end == len))
     }
 
     #[test]
@@ -151,9 +152,10 @@ mod tests {
             }
             cut += 1;
             // Drawing gigabytes takes longer than it is worth.
-            let drawn = (cell.preset == Preset::Smoke)
-                .then(|| cell.inputs(Distribution::Normal, 1).tensors)
-                .unwrap_or_default();
+            let drawn = match cell.preset {
+                Preset::Smoke => cell.inputs(Distribution::Normal, 1).tensors,
+                _ => Vec::new(),
+            };
             for (name, windows) in windows {
                 let outputs = launch.outputs.iter().chain(&launch.scratch);
                 let known = outputs

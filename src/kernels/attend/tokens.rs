@@ -118,7 +118,7 @@ mod tests {
             assert!(4 * most * tokens.longest() < PORTABLE_BINDING, "{slices:?}");
         }
         let unfused = of([400, 3136]).slices(&Variant::new("unfused", &[]));
-        assert_eq!(unfused, [0..12 * 3544]);
+        assert_eq!(unfused.iter().cloned().flatten().count(), 12 * 3544);
         assert!(4 * 12 * 3544 * of([400, 3136]).longest() > PORTABLE_BINDING);
     }
 
