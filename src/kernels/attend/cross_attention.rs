@@ -235,8 +235,7 @@ impl Kernel for CrossAttention {
         let elements = b * q * h * (d + e) + keys * g * (d + e);
         let flops = h * pairs.seen() * (2 * d + 2 * e + 5);
         let work = Work::new(flops, dtype.bytes() * elements + 4 * b);
-        let arithmetic =
-            if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
+        let arithmetic = if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
         Work { arithmetic, ..work }
     }
 
@@ -291,8 +290,8 @@ fn values(pairs: &Pairs, generator: &Generator) -> Tensor {
     }
     let apart = pairs.k.div_ceil(2048).max(1);
     generator.filled("v", &dims, |i| {
-        let is_zero = (i / (pairs.g * pairs.e) % pairs.k) % apart != 0;
-        if is_zero { 0.0 } else { rng::integer(generator.seed, 0x7469, i as u32, 1) as f32 }
+        let is_kept = (i / (pairs.g * pairs.e) % pairs.k).is_multiple_of(apart);
+        if is_kept { rng::integer(generator.seed, 0x7469, i as u32, 1) as f32 } else { 0.0 }
     })
 }
 

@@ -190,8 +190,7 @@ impl Kernel for Linear {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let bias = if shape.option().is_some() { 10 } else { 1 };
         let work = Work::new(m * n * (2 * k + bias), dtype.bytes() * (m * k + n * k + m * n + n));
-        let arithmetic =
-            if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
+        let arithmetic = if variant.matrix_side().is_some() { dtype } else { dtype.arithmetic() };
         Work { arithmetic, ..work }
     }
 

@@ -18,11 +18,7 @@ struct MlpProjector;
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("register", &[("WG", 8.0)]),
-    Variant {
-        suits: Suits::Gpu,
-        refuses: refuses_ragged,
-        ..Variant::new("tiled", &[])
-    },
+    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("tiled", &[]) },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
