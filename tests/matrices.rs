@@ -30,65 +30,81 @@ fn emulated(text: &str, side: u32) -> String {
     let replace = |text: &str, pattern: &str, by: &str| {
         Regex::new(pattern).expect("a pattern").replace_all(text, by).into_owned()
     };
-    let place = r"&(\w+)\[([^\]]+)\], (\w+)\)";
-    let text = replace(text, &format!(r"coopLoadT<\w+>\({place}"), "rows_of_$1(own, $2, $3)");
-    let text = replace(&text, &format!(r"coopLoad<\w+>\({place}"), "columns_of_$1(own, $2, $3)");
-    let text = replace(&text, &format!(r"coopStoreT\((\w+), {place}"), "store_$2(own, $1, $3, $4)");
+    let target = r"&(\w+)\[([^\]]+)\], (\w+)\)";
+    let text = replace(text, &format!(r"coopLoadT<\w+>\({target}"), "rows_of_$1(own, $2, $3)");
+    let text = replace(&text, &format!(r"coopLoad<\w+>\({target}"), "columns_of_$1(own, $2, $3)");
+    let text =
+        replace(&text, &format!(r"coopStoreT\((\w+), {target}"), "store_$2(own, $1, $3, $4)");
     let text = text.replace("coopMultiplyAdd", "times_plus").replace(
         "@builtin(subgroup_id)",
         "@builtin(subgroup_invocation_id) own: u32, @builtin(subgroup_id)",
     );
     let unknown = ["coopLoad", "coopStore"].iter().any(|call| text.contains(call));
     assert!(!unknown, "a use of matrices that this does not know:\n{text}");
-    let rows = side / SUBGROUP;
-    let quads = side / 4;
-    let each = || (0..rows).flat_map(|row| (0..quads).map(move |quad| (row, quad)));
+    let (rows, quads) = (side / SUBGROUP, side / 4);
     let mut out =
         format!("const SIDE = {side}u; alias Square = array<vec4<f32>, {}>; ", rows * quads);
     let tiles = Regex::new(r"var<workgroup> (\w+): array").expect("a pattern");
     for tile in tiles.captures_iter(&text).map(|found| found[1].to_owned()) {
-        let row_major = |row: String, column: u32| format!("({row}) * stride + {column}u");
-        let column_major = |row: String, column: u32| format!("{column}u * stride + {row}");
-        let orders: [(&str, &dyn Fn(String, u32) -> String); 2] =
-            [("rows", &row_major), ("columns", &column_major)];
-        for (name, order) in
-            orders.iter().filter(|(name, _)| text.contains(&format!("{name}_of_{tile}(")))
-        {
-            let element = |row: u32, column| {
-                format!("f32({tile}[at + {}])", order(format!("own + {}u", SUBGROUP * row), column))
-            };
-            out += &format!("fn {name}_of_{tile}(own: u32, at: u32, stride: u32) -> Square {{ ");
-            out += "var m: Square; ";
-            for (row, quad) in each() {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|j| element(row, 4 * quad + j));
-                out += &format!("m[{}] = vec4<f32>({a}, {b}, {c}, {d}); ", row * quads + quad);
+        for (name, by_rows) in [("rows", true), ("columns", false)] {
+            if text.contains(&format!("{name}_of_{tile}(")) {
+                out += &load(name, &tile, side, by_rows);
             }
-            out += "return m; } ";
         }
         if text.contains(&format!("store_{tile}(")) {
-            out += &format!("fn store_{tile}(own: u32, m: Square, at: u32, stride: u32) {{ ");
-            for (row, column) in (0..rows).flat_map(|row| (0..side).map(move |c| (row, c))) {
-                let at = row_major(format!("own + {}u", SUBGROUP * row), column);
-                let value = format!("m[{}][{}]", row * quads + column / 4, column % 4);
-                out += &format!("{tile}[at + {at}] = Sum({value}); ");
-            }
-            out += "} ";
+            out += &store(&tile, side);
         }
     }
-    out += "fn times_plus(a: Square, b: Square, c: Square) -> Square { var m = c; ";
+    // Last, because naga wants every named override before the arrays that are sized by them.
+    text + &out + &times_plus(side)
+}
+
+/// Where an element of a matrix lies behind its first one; the invocation `own` holds the row.
+fn place(row: u32, column: u32, by_rows: bool) -> String {
+    let row = format!("(own + {}u)", SUBGROUP * row);
+    if by_rows {
+        format!("{row} * stride + {column}u")
+    } else {
+        format!("{column}u * stride + {row}")
+    }
+}
+
+fn load(name: &str, tile: &str, side: u32, by_rows: bool) -> String {
+    let mut out = format!("fn {name}_of_{tile}(own: u32, at: u32, stride: u32) -> Square {{ ");
+    out += "var m: Square; ";
+    for (row, quad) in (0..side / SUBGROUP).flat_map(|row| (0..side / 4).map(move |q| (row, q))) {
+        let of = |j| format!("f32({tile}[at + {}])", place(row, 4 * quad + j, by_rows));
+        let [a, b, c, d] = [0, 1, 2, 3].map(of);
+        out += &format!("m[{}] = vec4<f32>({a}, {b}, {c}, {d}); ", row * (side / 4) + quad);
+    }
+    out + "return m; } "
+}
+
+fn store(tile: &str, side: u32) -> String {
+    let mut out = format!("fn store_{tile}(own: u32, m: Square, at: u32, stride: u32) {{ ");
+    for (row, column) in (0..side / SUBGROUP).flat_map(|row| (0..side).map(move |c| (row, c))) {
+        let value = format!("m[{}][{}]", row * (side / 4) + column / 4, column % 4);
+        out += &format!("{tile}[at + {}] = Sum({value}); ", place(row, column, true));
+    }
+    out + "} "
+}
+
+fn times_plus(side: u32) -> String {
+    let (rows, quads) = (side / SUBGROUP, side / 4);
+    let mut out =
+        "fn times_plus(a: Square, b: Square, c: Square) -> Square { var m = c; ".to_owned();
     for k in 0..side {
         let (row, invocation) = (k / SUBGROUP, k % SUBGROUP);
         for quad in 0..quads {
             let of = row * quads + quad;
             out += &format!("let b_{k}_{quad} = subgroupBroadcast(b[{of}], {invocation}u); ");
         }
-        for (row, quad) in each() {
+        for (row, quad) in (0..rows).flat_map(|row| (0..quads).map(move |quad| (row, quad))) {
             let factor = format!("a[{}][{}]", row * quads + k / 4, k % 4);
             out += &format!("m[{}] += {factor} * b_{k}_{quad}; ", row * quads + quad);
         }
     }
-    // Last, because naga wants every named override before the arrays that are sized by them.
-    text + &out + "return m; } "
+    out + "return m; } "
 }
 
 /// Runs a cell with such a shader and judges it.

@@ -69,9 +69,8 @@ fn to_hlsl(
 }
 
 /// What scripts/oracles fetches: distributions carry versions from before cooperative matrices. It
-/// validates nothing else, and by the rules of SPIR-V without Vulkan's, because among those it takes
-/// offence at the array strides that naga leaves on workgroup memory, which drivers have always
-/// accepted.
+/// validates nothing else, by the rules of SPIR-V without Vulkan's: among those it takes offence
+/// at the array strides that naga leaves on workgroup memory, which drivers have always accepted.
 const NEW_SPIRV_VAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.oracles/spirv-val");
 
 /// Whether `spirv-val` of Debian's spirv-tools is installed.

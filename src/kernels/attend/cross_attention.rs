@@ -290,8 +290,8 @@ fn values(pairs: &Pairs, generator: &Generator) -> Tensor {
     }
     let apart = pairs.k.div_ceil(2048).max(1);
     generator.filled("v", &dims, |i| {
-        let is_zero = (i / (pairs.g * pairs.e) % pairs.k) % apart != 0;
-        if is_zero { 0.0 } else { rng::integer(generator.seed, 0x7469, i as u32, 1) as f32 }
+        let is_kept = (i / (pairs.g * pairs.e) % pairs.k).is_multiple_of(apart);
+        if is_kept { rng::integer(generator.seed, 0x7469, i as u32, 1) as f32 } else { 0.0 }
     })
 }
 
