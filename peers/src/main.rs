@@ -40,8 +40,8 @@ use verdict::Reference;
 /// Compares the kernels of fusebench with burn on the same adapter, and with ndarray and ONNX
 /// Runtime on the CPU.
 ///
-/// Prints a Markdown table of ratios with 95 % intervals. Exit codes: 0 when every answer is right
-/// and every target met, 1 otherwise, 2 usage, 3 no adapter.
+/// Prints a Markdown table of ratios with 95 % intervals. Exit codes: 0 when every answer is
+/// verified and every target met, 1 otherwise, 2 usage, 3 no adapter.
 #[derive(Parser)]
 #[command(name = "scripts/peers")]
 struct Arguments {

@@ -107,7 +107,7 @@ pub fn faults(outcomes: &[Outcome]) -> Vec<String> {
         for (peer, entry) in PEERS.iter().zip(&outcome.peers) {
             match entry {
                 Entry::Ran(Figures { fault: Some(why), .. }, _) => {
-                    all.push(format!("{name}: {peer} is wrong: {why}"));
+                    all.push(format!("{name}: {peer} is not verified: {why}"));
                 }
                 Entry::Failed(why) => all.push(format!("{name}: {peer} gave no time: {why}")),
                 Entry::Ran(..) | Entry::Lacks => {}
@@ -158,7 +158,7 @@ pub mod tests {
         assert_eq!(wrong[0].ratio(BURN), None);
         assert_eq!(mean(&wrong, BURN), (None, 0));
         assert_eq!(mean(&wrong, 1), (Some(2.0), 1));
-        assert_eq!(faults(&wrong), ["softmax r2n3: burn is wrong: G1: 2 times the bound"]);
+        assert_eq!(faults(&wrong), ["softmax r2n3: burn is not verified: G1: 2 times the bound"]);
         let mut failed = outcome("r2n3", 8.0, None);
         failed.peers[2] = Entry::Failed("no operator".to_owned());
         assert_eq!(faults(&[failed]), ["softmax r2n3: ONNX Runtime gave no time: no operator"]);
