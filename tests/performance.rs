@@ -1,5 +1,8 @@
-//! The tables of PERFORMANCE.md are those of the committed reference run: they are rewritten here,
-//! and in CI a stale table fails.
+//! The tables of PERFORMANCE.md are those of the committed reference run, and README's comparison
+//! with others is the committed one: they are rewritten here, and in CI a stale table fails.
+
+#[path = "common/readme.rs"]
+mod readme;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +13,7 @@ use fusebench::record::{Row, Run, Status, read};
 
 const REWRITE: &str = "cargo test --test performance";
 const RUN: &str = "results/llvmpipe/models.json";
+const PEERS: &str = "results/peers-llvmpipe.md";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -116,4 +120,26 @@ fn another_fraction_changes_the_table_and_a_slower_strategy_does_not() {
     faster.rate.as_mut().expect("a rate").fraction_of_peak = Some(fraction + 0.5);
     run.rows.push(faster);
     assert_ne!(block(&run), before);
+}
+
+/// What stands between the markers of the summary that `scripts/peers` wrote.
+fn summary(text: &str) -> &str {
+    let (_, rest) = text.split_once("<!-- summary -->\n").expect("the summary begins");
+    rest.split_once("<!-- end summary -->").expect("the summary ends").0
+}
+
+#[test]
+fn the_readme_shows_the_committed_comparison_with_others() {
+    let text = fs::read_to_string(root().join(PEERS)).expect("results/peers-llvmpipe.md");
+    let summary = summary(&text);
+    assert!(summary.lines().count() > 3 && !summary.contains("ours is wrong"), "{summary}");
+    readme::hold_to(&readme::replaced(&readme::text(), "peers", summary), REWRITE);
+}
+
+#[test]
+fn a_comparison_that_changed_would_be_noticed() {
+    let file = "a\n<!-- summary -->\n| 2.00 |\n<!-- end summary -->\nb\n";
+    let page = "c\n<!-- peers -->\n| 1.00 |\n<!-- end peers -->\nd\n";
+    let new = readme::replaced(page, "peers", summary(file));
+    assert_eq!(new, "c\n<!-- peers -->\n| 2.00 |\n<!-- end peers -->\nd\n");
 }

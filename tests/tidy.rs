@@ -73,9 +73,9 @@ fn kernels_know_neither_clock_nor_device() {
 #[test]
 fn lines_fit_a_hundred_columns() {
     let mut wide = Vec::new();
-    for (folder, extension) in
-        [("src", "rs"), ("tests", "rs"), ("benches", "rs"), ("fuzz", "rs"), ("kernels", "wgsl")]
-    {
+    let rust = ["src", "tests", "benches", "fuzz", "peers/src", "peers/tests"];
+    let rust = rust.map(|folder| (folder, "rs"));
+    for (folder, extension) in rust.into_iter().chain([("kernels", "wgsl")]) {
         for (path, text) in files(folder, extension) {
             let over = text.lines().enumerate().filter(|(_, l)| l.chars().count() > MAX_COLUMNS);
             wide.extend(over.map(|(number, _)| format!("{}:{}", path.display(), number + 1)));
