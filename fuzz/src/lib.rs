@@ -38,6 +38,8 @@ pub mod reference;
 pub mod report;
 #[path = "../../src/rng.rs"]
 pub mod rng;
+#[path = "../../src/shader.rs"]
+pub mod shader;
 #[path = "../../src/shape.rs"]
 pub mod shape;
 #[path = "../../src/tensors/mod.rs"]
