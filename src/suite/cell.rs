@@ -74,6 +74,19 @@ impl Cell {
         shader::source(sources.get(self.entry, &dialect), &dialect)
     }
 
+    /// What it is verified on before it is timed, the data to be timed first. Rounded in f16, only
+    /// sums that are exact tell right from wrong, which those of `Ties` are in attention.
+    pub fn timed_distributions(&self) -> Vec<Distribution> {
+        let exact = self.dtype == Dtype::F16Acc;
+        let timed = |distribution: &Distribution| match distribution {
+            Distribution::Normal | Distribution::Integers => true,
+            Distribution::Ties => exact,
+            _ => false,
+        };
+        let known = self.entry.kernel.spec().inputs.iter().copied();
+        known.filter(timed).collect()
+    }
+
     /// Params and tensors of one distribution.
     pub fn inputs(&self, distribution: Distribution, seed: u32) -> Inputs {
         let generator = Generator::new(self.dtype, self.variant, distribution, seed);

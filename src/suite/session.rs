@@ -206,9 +206,11 @@ impl Session {
         }
         let inputs = self.timed_inputs(cell);
         let program = self.compile(cell, inputs.tensors.len(), checks)?;
-        let distribution =
-            if cell.given.is_some() { Distribution::User } else { Distribution::Normal };
-        let distributions = vec![distribution];
+        let distributions = match cell.given {
+            Some(_) => vec![Distribution::User],
+            None if cell.dtype == Dtype::F16Acc => cell.timed_distributions(),
+            None => vec![Distribution::Normal],
+        };
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut |_, _| ())?;
         let set = verdict.first.set;
@@ -402,13 +404,10 @@ impl Session {
     }
 
     fn scope(&self, cell: &Cell, task: &Task) -> Scope {
-        let known = cell.entry.kernel.spec().inputs.iter().copied();
-        let timed = [Distribution::Normal, Distribution::Integers];
-        let timed = || known.filter(|distribution| timed.contains(distribution)).collect();
         let distributions = match task {
             _ if cell.given.is_some() => vec![Distribution::User],
             Task::Check { .. } => cell.entry.kernel.spec().inputs.to_vec(),
-            Task::Run { .. } => timed(),
+            Task::Run { .. } => cell.timed_distributions(),
         };
         Scope { distributions, flops: task.reference_flops(), seed: self.seed }
     }

@@ -143,9 +143,7 @@ impl Session {
                 return Ok(ran);
             }
         };
-        let spec = cell.entry.kernel.spec().inputs.iter().copied();
-        let timed = [Distribution::Normal, Distribution::Integers];
-        let distributions = spec.filter(|d| timed.contains(d)).collect();
+        let distributions = cell.timed_distributions();
         let scope = Scope { distributions, flops: request.flops, seed: self.seed };
         let mut verifying = |_, expect_s| alive(stage("verifying", request.side), expect_s);
         let inputs = chain.inputs.remove(0);
