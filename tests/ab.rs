@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{has_adapter, ran};
+use common::{ends, has_adapter, ran};
 use fusebench::kernels::ALL;
 use serde_json::Value;
 
@@ -27,19 +27,6 @@ fn fusebench(arguments: &[&str]) -> Command {
     // Nothing that was learnt on this machine counts; there is no such file.
     command.env("FUSEBENCH_NOISE", concat!(env!("CARGO_TARGET_TMPDIR"), "/no/noise.json"));
     command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    for words in says {
-        assert!(said.contains(words), "no `{words}` in: {said}");
-    }
 }
 
 /// `ab` of one small cell without a control arm.

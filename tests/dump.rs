@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::python::Python;
-use common::{SEED, has_adapter, ran, skipped};
+use common::{SEED, ends, has_adapter, ran, skipped};
 use fusebench::inputs::Distribution;
 use fusebench::kernel::Preset;
 use fusebench::kernels::ALL;
@@ -32,17 +32,6 @@ fn dump(filters: &[&str], dir: &Path, extra: &[&str]) -> Output {
     let fixed = ["--preset", "smoke", "-o", dir];
     let arguments = [&["dump"], filters, &fixed, extra].concat();
     fusebench(&arguments).output().expect("the program starts")
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let all = [output.stdout.as_slice(), &output.stderr].concat();
-    let all = String::from_utf8_lossy(&all);
-    assert_eq!(output.status.code(), Some(code), "{all}");
-    for words in says {
-        assert!(all.contains(words), "no `{words}` in: {all}");
-    }
-    assert!(!all.contains("panicked"), "{all}");
 }
 
 fn manifest(dir: &Path) -> Manifest {

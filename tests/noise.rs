@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{has_adapter, ran};
+use common::{ends, has_adapter, ran, text};
 use fusebench::kernels::ALL;
 use fusebench::record::{Run, Status, read, to_json};
 use serde_json::{Value, json};
@@ -23,19 +23,6 @@ fn fusebench(arguments: &[&str]) -> Output {
     // Neither history nor noise of this machine counts.
     command.env("XDG_DATA_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-data"));
     command.output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    for words in says {
-        assert!(said.contains(words), "no `{words}` in: {said}");
-    }
 }
 
 fn selftest(noise: &Path, more: &[&str]) -> Output {

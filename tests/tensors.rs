@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{has_adapter, ran};
+use common::{ends, has_adapter, ran};
 use fusebench::npy::{Kind, write};
 use fusebench::record::{Manifest, Role, Row, Run, Status};
 use fusebench::rng;
@@ -16,17 +16,6 @@ use fusebench::rng;
 fn fusebench(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fusebench"));
     command.args(arguments).stdin(Stdio::null()).output().expect("the program starts")
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let all = [output.stdout.as_slice(), &output.stderr].concat();
-    let all = String::from_utf8_lossy(&all);
-    assert_eq!(output.status.code(), Some(code), "{all}");
-    for words in says {
-        assert!(all.contains(words), "no `{words}` in: {all}");
-    }
-    assert!(!all.contains("panicked"), "{all}");
 }
 
 /// A `.npy` file of doubles.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{has_adapter, ran};
+use common::{ends, has_adapter, ran, text};
 use serde_json::Value;
 
 const FILTER: &str = "^softmax/.*/f32/r3n";
@@ -19,21 +19,8 @@ fn fusebench(arguments: &[&str]) -> Output {
     command.output().expect("the program starts")
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    for words in says {
-        assert!(told.contains(words), "no `{words}` in: {told}");
-    }
 }
 
 #[test]

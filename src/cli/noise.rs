@@ -2,16 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::data_folder::data_folder;
+use super::data_folder::NOISE;
 use super::exit::Failure;
 use super::output;
 use crate::record::{CellNoise, Comparison, Noise};
-
-/// The file to use: the one named, or the one in the user's data folder, if there is such a folder.
-fn path(named: Option<&Path>) -> Option<PathBuf> {
-    let default = || data_folder().map(|folder| folder.join("noise.json"));
-    named.map(Path::to_path_buf).or_else(default)
-}
 
 /// What is known of cells; nothing where there is no file.
 ///
@@ -20,7 +14,7 @@ fn path(named: Option<&Path>) -> Option<PathBuf> {
 pub fn read(named: Option<&Path>) -> Result<Noise, Failure> {
     let read = |path: PathBuf| Noise::read(&path).map_err(output::failure);
     // Without a data folder there is nothing of the user's to read.
-    path(named).map_or_else(|| Ok(Noise::default()), read)
+    NOISE.to_read(named).map_or_else(|| Ok(Noise::default()), read)
 }
 
 /// Where noise is kept that is yet to be measured.
@@ -32,12 +26,10 @@ impl Keeper {
     /// # Errors
     /// `Usage` for such a path, or one that holds something else.
     pub fn open(named: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path(named) else { return Ok(Keeper(None)) };
+        let Some(path) = NOISE.path(named) else { return Ok(Keeper(None)) };
         let known = Noise::read(&path).map_err(output::failure)?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| unwritable(&path, &error))?;
-        }
-        known.write(&path).map_err(|error| unwritable(&path, &error))?;
+        NOISE.make_folder(&path)?;
+        known.write(&path).map_err(|error| NOISE.unwritable(&path, &error))?;
         Ok(Keeper(Some(path)))
     }
 
@@ -47,7 +39,7 @@ impl Keeper {
     /// `Usage` when the file cannot be written.
     pub fn keep(&self, found: &Comparison) -> Result<(), Failure> {
         let Some(path) = &self.0 else {
-            let why = "there is no data folder for this user; name a file with --noise FILE";
+            let why = NOISE.homeless();
             anstream::eprintln!("fusebench: the noise of cells is not kept: {why}");
             return Ok(());
         };
@@ -59,7 +51,7 @@ impl Keeper {
         let mut known = Noise::read(path).map_err(output::failure)?;
         let fingerprint = &found.environment.fingerprint;
         cells.into_iter().for_each(|cell| known.insert(fingerprint, cell));
-        known.write(path).map_err(|error| unwritable(path, &error))?;
+        known.write(path).map_err(|error| NOISE.unwritable(path, &error))?;
         let plural = if n == 1 { "" } else { "s" };
         anstream::eprintln!(
             "fusebench: kept the noise of {n} cell{plural} in {}: floor of ab and compare",
@@ -82,10 +74,4 @@ fn measured(found: &Comparison) -> Vec<CellNoise> {
         })
     };
     found.rows.iter().filter_map(cell).collect()
-}
-
-fn unwritable(path: &Path, error: &dyn std::error::Error) -> Failure {
-    let (path, why) = (path.display(), error.source().unwrap_or(error));
-    let advice = "choose another path with --noise FILE";
-    Failure::usage(format!("cannot keep the noise of cells in {path}\n{why}\n{advice}"))
 }

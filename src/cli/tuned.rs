@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::data_folder::data_folder;
+use super::data_folder::WINNERS;
 use super::exit::Failure;
 use super::output;
 use crate::record::{Environment, Tuning};
@@ -12,28 +12,12 @@ use crate::suite::{Chosen, Item, Layer, Sources, choose};
 /// Winners on devices that were tuned and looked at before a release.
 const SHIPPED: &str = include_str!("tuned.json");
 
-/// Where winners are kept when no flag says.
-///
-/// # Errors
-/// `Usage` when the user has no data folder.
-pub fn default_path() -> Result<PathBuf, Failure> {
-    let advice = "there is no data folder for this user; pass --tuning FILE";
-    data_folder().map(|dir| dir.join("tuning.json")).ok_or_else(|| Failure::usage(advice))
-}
-
 /// Writes the winners.
 ///
 /// # Errors
 /// `Usage` when the file cannot be written.
 pub fn keep(tuning: &Tuning, path: &Path) -> Result<(), Failure> {
-    tuning.write(path).map_err(|error| unwritable(path, &error))
-}
-
-/// A tuning file that cannot be written, and what to do.
-pub fn unwritable(path: &Path, error: &dyn std::error::Error) -> Failure {
-    let (path, why) = (path.display(), error.source().unwrap_or(error));
-    let advice = "choose another path with --tuning FILE";
-    Failure::usage(format!("cannot keep winners in {path}\n{why}\n{advice}"))
+    tuning.write(path).map_err(|error| WINNERS.unwritable(path, &error))
 }
 
 /// The winners that count and where they come from: the user's own file first, then what ships.
@@ -41,11 +25,9 @@ pub fn unwritable(path: &Path, error: &dyn std::error::Error) -> Failure {
 /// # Errors
 /// `Usage` when the file cannot be read.
 fn layers(path: Option<&Path>) -> Result<[(&'static str, Tuning); 2], Failure> {
-    let own = match path.map(Path::to_path_buf).map_or_else(default_path, Ok) {
-        // Without a data folder there is nothing of the user's to read.
-        Err(_) => Tuning::default(),
-        Ok(path) => Tuning::read(&path).map_err(output::failure)?,
-    };
+    let read = |path: PathBuf| Tuning::read(&path).map_err(output::failure);
+    // Without a data folder there is nothing of the user's to read.
+    let own = WINNERS.to_read(path).map_or_else(|| Ok(Tuning::default()), read)?;
     let shipped = Tuning::parse(SHIPPED.as_bytes()).expect("tests read it");
     Ok([("tuned here", own), ("shipped for this device", shipped)])
 }
@@ -97,11 +79,8 @@ mod tests {
     use crate::kernels::ALL;
     use crate::record::Winner;
 
-    /// Drops what is out of date, so that it passes when run twice.
-    #[test]
-    fn what_ships_is_of_the_shaders_as_they_are() {
-        let mut shipped = Tuning::parse(SHIPPED.as_bytes()).expect("a tuning file");
-        let sources = Sources::default();
+    /// Takes out winners of other shaders than these; how many.
+    fn drop_stale(tuning: &mut Tuning, sources: &Sources) -> usize {
         let current = |winner: &Winner| {
             let entry = ALL.iter().find(|entry| entry.name == winner.kernel);
             entry.is_some_and(|entry| {
@@ -109,16 +88,41 @@ mod tests {
                 known && winner.shader == sources.hash_of(entry)
             })
         };
-        let mut dropped = 0;
-        for device in &mut shipped.devices {
-            let before = device.winners.len();
-            device.winners.retain(current);
-            dropped += before - device.winners.len();
-        }
+        let winners =
+            |tuning: &Tuning| tuning.devices.iter().map(|d| d.winners.len()).sum::<usize>();
+        let before = winners(tuning);
+        tuning.devices.iter_mut().for_each(|device| device.winners.retain(current));
+        before - winners(tuning)
+    }
+
+    /// Drops what is out of date, so that it passes when run twice.
+    #[test]
+    fn what_ships_is_of_the_shaders_as_they_are() {
+        let mut shipped = Tuning::parse(SHIPPED.as_bytes()).expect("a tuning file");
+        let dropped = drop_stale(&mut shipped, &Sources::default());
         if dropped > 0 {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/tuned.json");
             keep(&shipped, Path::new(path)).expect("the file is ours");
             panic!("{dropped} winners of shaders that changed are dropped; see scripts/tuned");
         }
+    }
+
+    #[test]
+    fn a_winner_of_another_shader_or_of_no_strategy_does_not_stay() {
+        let sources = Sources::default();
+        let softmax = ALL.iter().find(|entry| entry.name == "softmax").expect("a kernel");
+        let shader = sources.hash_of(softmax);
+        let mut tuning = Tuning::default();
+        let cases = [("thread", &*shader, "a"), ("thread", "0", "b"), ("none", &*shader, "c")];
+        for (variant, shader, class) in cases {
+            let winner = serde_json::json!({
+                "kernel": "softmax", "dtype": "f32", "class": class, "variant": variant,
+                "shape": "r3n5", "gain": 1.0, "tried": 1, "shader": shader, "tuned": "",
+            });
+            let winner = serde_json::from_value(winner).expect("a winner");
+            tuning.insert("aaaa-1", "GPU", "vulkan", winner);
+        }
+        assert_eq!(drop_stale(&mut tuning, &sources), 2);
+        assert_eq!(tuning.devices[0].winners[0].class, "a");
     }
 }

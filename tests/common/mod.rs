@@ -7,6 +7,7 @@ pub mod python;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::process::Output;
 use std::sync::Arc;
 
 use fusebench::gpu::{Checks, GpuError, Selector};
@@ -69,4 +70,22 @@ pub fn session(test: &str, sources: Sources, checks: Checks) -> Option<Session> 
 #[allow(dead_code, reason = "not every test file drives the program")]
 pub fn has_adapter(test: &str) -> bool {
     session(test, Sources::default(), Checks::Safe).is_some()
+}
+
+/// Whether a program ended with this code and said all of these, and did not panic.
+#[allow(dead_code, reason = "not every test file runs the program")]
+#[track_caller]
+pub fn ends(output: &Output, code: i32, says: &[&str]) {
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for words in says {
+        assert!(said.contains(words), "no `{words}` in: {said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// What a program said.
+#[allow(dead_code, reason = "not every test file runs the program")]
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::ends;
 use fusebench::record::{Row, Run, Status, read, to_json};
 
 /// A run with a row of every status, of a real device.
@@ -92,17 +93,6 @@ fn export(form: &str, files: &[&Path], extra: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("the program starts")
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, says: &[&str]) {
-    let all = [output.stdout.as_slice(), &output.stderr].concat();
-    let all = String::from_utf8_lossy(&all);
-    assert_eq!(output.status.code(), Some(code), "{all}");
-    for words in says {
-        assert!(all.contains(words), "no `{words}` in: {all}");
-    }
-    assert!(!all.contains("panicked"), "{all}");
 }
 
 #[test]

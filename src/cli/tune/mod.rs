@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::args::{Global, Selection, positive_seconds};
+use super::data_folder::WINNERS;
 use super::exit::{Exit, Failure};
 use super::{interrupt, output, select, tuned};
 use crate::kernel::Dtype;
@@ -73,11 +74,10 @@ pub fn tune(args: &TuneArgs, global: &Global) -> Result<Exit, Failure> {
         let reason = "nothing to tune: pipelines run the strategies of their stages";
         return Err(Failure::nothing(reason));
     }
-    let path = args.tuning.clone().map_or_else(tuned::default_path, Ok)?;
+    let path = WINNERS.path(args.tuning.as_deref());
+    let path = path.ok_or_else(|| Failure::usage(WINNERS.homeless()))?;
     let tuning = Tuning::read(&path).map_err(output::failure)?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| tuned::unwritable(&path, &error))?;
-    }
+    WINNERS.make_folder(&path)?;
     // A path nobody can write to is found before measuring.
     tuned::keep(&tuning, &path)?;
     interrupt::listen();
