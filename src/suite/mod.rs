@@ -6,6 +6,7 @@ mod dump;
 mod environment;
 mod fitted;
 mod item;
+mod lately;
 mod measure_cell;
 mod mutants;
 mod pairs;

@@ -1,13 +1,12 @@
 //! An open device and everything a cell needs on it.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::cell::Cell;
 use super::item::Item;
+use super::lately::Lately;
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
@@ -15,7 +14,7 @@ use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
-use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Shader, Step, Sweep};
+use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
 use crate::measure::canary;
@@ -25,8 +24,6 @@ use crate::record::{self, Row, Status};
 /// Reference operations spent on verifying a probe, of which some rows are enough: they all do the
 /// same.
 pub(super) const PROBE_FLOPS: f64 = 2e6;
-/// Shaders kept for the next shape: more than the stages of any pipeline.
-const KEPT_SHADERS: usize = 32;
 /// Target length of the canary.
 const CANARY_S: f64 = 1e-3;
 /// Browsers round timestamps to multiples of this.
@@ -48,19 +45,9 @@ pub struct Session {
     pub(super) host_sweep: Option<HostSweep>,
     pub(super) timer: record::Timer,
     pub(super) interrupt: Arc<AtomicBool>,
-    /// What was compiled last, the latest in front.
-    compiled: RefCell<VecDeque<(Text, Shader)>>,
+    lately: Lately,
     /// Host time of verification in the cell under way.
     pub(super) verifying_s: f64,
-}
-
-/// What a shader is compiled from.
-#[derive(PartialEq, Eq)]
-struct Text {
-    source: String,
-    inputs: usize,
-    written: usize,
-    checks: Checks,
 }
 
 /// Why a cell has no result.
@@ -139,7 +126,7 @@ impl Session {
             host_sweep: None,
             timer,
             interrupt,
-            compiled: RefCell::default(),
+            lately: Lately::default(),
             verifying_s: 0.0,
         })
     }
@@ -227,21 +214,7 @@ impl Session {
         inputs: usize,
         checks: Checks,
     ) -> Result<Program, GpuError> {
-        let (launch, source) = (cell.launch(), cell.source(&self.sources));
-        let text = Text { source, inputs, written: launch.written(), checks };
-        let mut compiled = self.compiled.borrow_mut();
-        let known = compiled.iter().position(|(known, _)| *known == text);
-        let (text, mut shader) = match known.and_then(|position| compiled.remove(position)) {
-            Some(known) => known,
-            None => {
-                let shader = self.gpu.shader(&text.source, inputs, text.written, checks)?;
-                (text, shader)
-            }
-        };
-        let program = self.gpu.program(&mut shader, &launch, cell.variant);
-        compiled.push_front((text, shader));
-        compiled.truncate(KEPT_SHADERS);
-        program
+        self.lately.program(&self.gpu, cell, cell.source(&self.sources), inputs, checks)
     }
 
     /// Seconds per dispatch in one pass of `batch`.
@@ -305,7 +278,7 @@ impl Session {
         let mut row = item.row(Status::Ok, None, self.checks.name());
         if task.plan().is_some() {
             // A row with times has a compile time of its own.
-            self.compiled.take();
+            self.lately.forget();
         }
         self.verifying_s = 0.0;
         let watch = self.gpu.stopwatch();
