@@ -138,13 +138,16 @@ pub struct Variant {
     pub suits: Suits,
     /// `Some(reason)` when the strategy cannot do this shape.
     pub refuses: fn(&Shape) -> Option<String>,
+    /// Turns of all loops of one invocation, where they may be more than a driver allows; 0 says
+    /// that they are not.
+    pub turns: fn(&Shape) -> usize,
 }
 
 impl Variant {
     /// A strategy without special needs that does every shape on every device.
     pub const fn new(name: &'static str, constants: &'static [(&'static str, f64)]) -> Self {
         let (float, suits) = (Elem::F32, Suits::Any);
-        Variant { name, constants, float, needs: &[], suits, refuses: |_| None }
+        Variant { name, constants, float, needs: &[], suits, refuses: |_| None, turns: |_| 0 }
     }
 
     /// How floating-point tensors are stored under this strategy.
@@ -182,6 +185,16 @@ impl Variant {
         let found = self.constants.iter().find(|(known, _)| *known == name);
         found.unwrap_or_else(|| panic!("variant {} has no constant {name}", self.name)).1 as usize
     }
+}
+
+/// Loops of more turns than this, their number known when compiled, are left as loops: llvmpipe
+/// unrolled 16 turns of attention's and did not unroll 32.
+const UNROLLED: usize = 16;
+
+/// Turns of the loops of an invocation: `outer`, and in each of them the `inner` ones, whose number
+/// is known when compiled.
+pub fn turns(outer: usize, inner: &[usize]) -> usize {
+    outer * (1 + inner.iter().filter(|&&turns| turns > UNROLLED).sum::<usize>())
 }
 
 /// A device feature beyond the portable baseline.

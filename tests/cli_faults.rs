@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{has_adapter, ran};
+use common::{has_adapter, ran, skipped};
 use fusebench::kernels::ALL;
 use serde_json::Value;
 
@@ -250,5 +250,26 @@ fn a_second_interrupt_ends_at_once_and_keeps_the_rows() {
     let partial = dir.path().join("out.json.partial.jsonl");
     let run = fusebench::record::read(&partial).expect("a partial file is a result");
     assert!(!run.complete && !run.rows.is_empty());
+    ran(test);
+}
+
+#[test]
+fn loops_that_the_driver_would_leave_early_are_refused_with_the_reason() {
+    let test = "loops_that_the_driver_would_leave_early_are_refused_with_the_reason";
+    if !has_adapter(test) {
+        return;
+    }
+    let cells = "^cross_attention/(flash|subgroup_block)/f32/b1h32g8q32k6404d128e128$";
+    let output = finish(start(&["run", cells, "--format", "json", "--quick"]));
+    let run: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    if !run["environment"]["device"]["name"].as_str().is_some_and(|n| n.starts_with("llvmpipe")) {
+        skipped(test, "only llvmpipe leaves loops early");
+        return;
+    }
+    let refused = with_status(&run, "unsupported");
+    assert_eq!(refused.len(), 1, "{run}");
+    assert_eq!(refused[0]["variant"], "flash");
+    let reason = refused[0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("leaves them after 65535"), "{reason}");
     ran(test);
 }

@@ -23,6 +23,8 @@ pub struct AdapterReport {
     /// A driver that computes on the CPU.
     pub emulated: bool,
     pub timestamps: bool,
+    /// Turns after which the driver leaves every loop of an invocation, without a word.
+    pub loop_turns: Option<usize>,
 }
 
 impl AdapterReport {
@@ -36,7 +38,7 @@ impl AdapterReport {
         }
         features.extend(matrices(adapter).iter().map(Matrix::to_string));
         AdapterReport {
-            name: info.name,
+            name: info.name.clone(),
             backend: info.backend.to_str().to_owned(),
             driver: info.driver,
             driver_info: info.driver_info,
@@ -67,6 +69,7 @@ impl AdapterReport {
             subgroup_size: sizes,
             emulated: info.device_type == wgpu::DeviceType::Cpu || is_software(&adapter.get_info()),
             timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
+            loop_turns: info.name.starts_with("llvmpipe").then_some(LLVMPIPE_TURNS),
         }
     }
 
@@ -83,6 +86,9 @@ impl AdapterReport {
         self.features.iter().any(|known| known == feature)
     }
 }
+
+/// Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`, for all loops of an invocation together.
+const LLVMPIPE_TURNS: usize = 65_535;
 
 /// Optional features the suite uses, under the names shown to users.
 const OPTIONAL: [(wgpu::Features, &str); 3] = [

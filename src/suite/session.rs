@@ -351,6 +351,11 @@ impl Session {
         missing
             .map(|feature| format!("needs {feature}"))
             .or_else(|| (cell.variant.refuses)(&cell.shape))
+            .or_else(|| {
+                let turns = (cell.variant.turns)(&cell.shape);
+                let most = self.gpu.report.loop_turns.filter(|&most| turns > most)?;
+                Some(format!("loops of {turns} turns, this driver leaves them after {most}"))
+            })
     }
 
     /// What keeps a cell from being tried at all; otherwise its ideal time.

@@ -11,8 +11,8 @@ use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, refuses_uncut, spill,
+    self, Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -31,9 +31,10 @@ const VARIANTS: &[Variant] = &[
     },
     Variant { suits: Suits::Gpu, ..Variant::new("unfused", &[("WG", 64.0)]) },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("flash", &[("WG", 8.0)]),
+    Variant { turns, ..Variant::new("flash", &[("WG", 8.0)]) },
     Variant {
         suits: Suits::Gpu,
+        turns,
         refuses: |shape| {
             (!shape["d"].is_multiple_of(4))
                 .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
@@ -41,6 +42,12 @@ const VARIANTS: &[Variant] = &[
         ..Variant::new("tile", &[("WG", 64.0)])
     },
 ];
+
+/// Over the keys, and for each of them over the query and the value, by fours where both are so many.
+fn turns(shape: &Shape) -> usize {
+    let columns = shape["d"] / if shape["d"].is_multiple_of(4) { 4 } else { 1 };
+    kernel::turns(Tokens::of(shape).longest(), &[columns, columns])
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "((present[b] >> m) & 1u) == 1u", "true"),

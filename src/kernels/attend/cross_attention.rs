@@ -27,6 +27,13 @@ const MAX_WIDTH: usize = 128;
 /// More queries than this fill a device without splitting their keys.
 const MAX_SPLIT_QUERIES: usize = 64;
 
+/// No barrier. Eight invocations fill one vector unit of a CPU adapter.
+const FLASH: Variant = Variant {
+    refuses: too_wide,
+    turns: |shape| Pairs::of(shape).turns(),
+    ..Variant::new("flash", &[("WG", 8.0)])
+};
+
 const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
@@ -50,9 +57,8 @@ const VARIANTS: &[Variant] = &[
         refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
         ..Variant::new("matrix16", &[("LANES", 128.0)])
     },
-    // No barrier. Eight invocations fill one vector unit of a CPU adapter.
-    Variant { refuses: too_wide, ..Variant::new("flash", &[("WG", 8.0)]) },
-    Variant { suits: Suits::Gpu, refuses: too_wide, ..Variant::new("flash_wide", &[("WG", 64.0)]) },
+    FLASH,
+    Variant { suits: Suits::Gpu, constants: &[("WG", 64.0)], name: "flash_wide", ..FLASH },
     Variant {
         refuses: |shape| {
             let many = shape["q"] > MAX_SPLIT_QUERIES;

@@ -1,7 +1,7 @@
 //! Which query of one modality sees which key of another: sizes, lengths and masks.
 
 use crate::inputs::Inputs;
-use crate::kernel::{Preset, Shape};
+use crate::kernel::{Preset, Shape, turns};
 use crate::rng;
 
 /// The awkward sizes, published models, and keys from 2^7 to 2^14.
@@ -117,6 +117,14 @@ impl Pairs {
     /// One output row for each batch, query and head.
     pub fn rows(&self) -> usize {
         self.b * self.q * self.h
+    }
+
+    /// Turns of the loops of an invocation that takes a whole query: over the keys, and in each of
+    /// them over the query and the value, by fours where both are so many.
+    pub fn turns(&self) -> usize {
+        let Pairs { k, d, e, .. } = *self;
+        let step = if d.is_multiple_of(4) && e.is_multiple_of(4) { 4 } else { 1 };
+        turns(k, &[d / step, e / step])
     }
 
     /// 1/√d as the shader receives it.

@@ -7,8 +7,8 @@ use super::codes::{Span, entry, half, noise_ratio, originals, power, quantise, s
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Suits, Uncompressed, Variant, Work, spill,
+    self, Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
+    Spec, Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -24,10 +24,16 @@ fn refuses(shape: &Shape) -> Option<String> {
     (d > MAX_D).then(|| format!("d is {d}, the accumulators hold {MAX_D}"))
 }
 
+/// Over the keys, and for each of them over four columns of the query and of the value at a time.
+fn turns(shape: &Shape) -> usize {
+    let quads = shape["d"].div_ceil(4);
+    kernel::turns(shape["k"], &[quads, quads])
+}
+
 /// No barrier. Eight invocations fill one vector unit of a CPU adapter.
-const FLASH: Variant = Variant { refuses, ..Variant::new("flash", &[("WG", 8.0)]) };
+const FLASH: Variant = Variant { refuses, turns, ..Variant::new("flash", &[("WG", 8.0)]) };
 const SHARED: Variant =
-    Variant { refuses, suits: Suits::Gpu, ..Variant::new("shared_keys", &[("WG", 64.0)]) };
+    Variant { refuses, turns, suits: Suits::Gpu, ..Variant::new("shared_keys", &[("WG", 64.0)]) };
 const VARIANTS: &[Variant] =
     &[FLASH, half("flash_f16", FLASH), SHARED, half("shared_keys_f16", SHARED)];
 
