@@ -1,5 +1,6 @@
 //! Element types of device buffers, and how their values become bytes and back.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use half::f16;
@@ -61,12 +62,14 @@ impl Elem {
     }
 
     /// The little-endian bytes of floating-point values already rounded to the type.
-    pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        if self == Elem::F16 {
-            let halves: Vec<f16> = values.par_iter().map(|&value| f16::from_f32(value)).collect();
-            return bytemuck::cast_slice(&halves).to_vec();
+    pub fn encode(self, values: &[f32]) -> Cow<'_, [u8]> {
+        if self != Elem::F16 {
+            return bytemuck::cast_slice(values).into();
         }
-        bytemuck::cast_slice(values).to_vec()
+        let mut bytes = vec![0; 2 * values.len()];
+        let places = bytes.par_chunks_exact_mut(2).zip(values);
+        places.for_each(|(place, &v)| place.copy_from_slice(&f16::from_f32(v).to_le_bytes()));
+        bytes.into()
     }
 
     /// The words of small integer codes, the last one filled up with zeros.

@@ -1,5 +1,7 @@
 //! Input tensors: what is uploaded, from which distribution, reproducibly.
 
+use std::borrow::Cow;
+
 use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension, IxDyn};
 use rayon::prelude::*;
 
@@ -306,11 +308,13 @@ impl Tensor {
     }
 
     /// The little-endian bytes to upload.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
         match &self.values {
             Values::Float(array) => self.elem.encode(flat(array)),
-            Values::Word(array) => bytemuck::cast_slice(flat(array)).to_vec(),
-            Values::Code(array) => bytemuck::cast_slice(&self.elem.pack(flat(array))).to_vec(),
+            Values::Word(array) => bytemuck::cast_slice(flat(array)).into(),
+            Values::Code(array) => {
+                bytemuck::cast_slice(&self.elem.pack(flat(array))).to_vec().into()
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::Gpu;
+use super::device::MAPPABLE;
 use super::error::GpuError;
 use super::pipeline::{Pass, Program, Step};
 use crate::inputs::Inputs;
@@ -85,8 +86,8 @@ impl Gpu {
         for Buffer { name, elem, rows, cols } in launch.outputs.iter().chain(&launch.scratch) {
             let (name, elem, len) = (*name, *elem, rows * cols);
             self.bindable(program, name, elem, len)?;
-            let bytes = poisoned(elem.bytes_of(len));
-            let buffer = self.filled(&bytes, storage | wgpu::BufferUsages::COPY_SRC)?;
+            let usage = storage | wgpu::BufferUsages::COPY_SRC;
+            let buffer = self.poisoned(elem.bytes_of(len), usage)?;
             parts.push(Part { name, elem, len, buffer });
         }
         let whole = self.filled(inputs.params.bytes(), wgpu::BufferUsages::UNIFORM)?;
@@ -165,7 +166,30 @@ impl Gpu {
         bytes: &[u8],
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
-        let size = bytes.len().next_multiple_of(16).max(16);
+        self.written(bytes.len(), usage, |mut contents| contents.copy_from_slice(bytes))
+    }
+
+    /// One that nothing was written to yet, with the guard band.
+    fn poisoned(&self, bytes: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        self.written(bytes + GUARD_BYTES, usage, |contents| {
+            let (mut own, mut guard) = contents.split_at(bytes);
+            own.fill(POISON);
+            guard.fill(GUARD);
+        })
+    }
+
+    /// One of `len` bytes that `write` writes.
+    fn written(
+        &self,
+        len: usize,
+        mut usage: wgpu::BufferUsages,
+        write: impl FnOnce(wgpu::WriteOnly<[u8]>),
+    ) -> Result<wgpu::Buffer, GpuError> {
+        if self.report.emulated && self.device.features().contains(MAPPABLE) {
+            // Written where it is: the device's memory is the host's.
+            usage |= wgpu::BufferUsages::MAP_WRITE;
+        }
+        let size = len.next_multiple_of(16).max(16);
         self.within(size as u64, "buffer", "maxBufferSize")?;
         let buffer = self.scoped(|| {
             self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -178,7 +202,7 @@ impl Gpu {
         let mut view = buffer
             .get_mapped_range_mut(..)
             .map_err(|error| GpuError::Validation(error.to_string()))?;
-        view.slice(..bytes.len()).copy_from_slice(bytes);
+        write(view.slice(..len));
         drop(view);
         buffer.unmap();
         self.healthy().map(|()| buffer)
@@ -229,12 +253,11 @@ impl Gpu {
     /// Reads every output of the set back.
     pub fn read(&self, set: &BufferSet) -> Result<Vec<Output>, GpuError> {
         let read = |(buffer, shape): (&wgpu::Buffer, &Buffer)| {
-            let bytes = self.download(buffer)?;
-            let (data, guard) = bytes.split_at(shape.bytes());
-            Ok(Output {
-                bytes: data.to_vec(),
-                guard_intact: guard[..GUARD_BYTES].iter().all(|&byte| byte == GUARD),
-            })
+            let mut bytes = self.download(buffer)?;
+            let guard = &bytes[shape.bytes()..][..GUARD_BYTES];
+            let guard_intact = guard.iter().all(|&byte| byte == GUARD);
+            bytes.truncate(shape.bytes());
+            Ok(Output { bytes, guard_intact })
         };
         set.outputs.iter().zip(&set.shapes).map(read).collect()
     }
@@ -268,10 +291,4 @@ impl Gpu {
         staging.unmap();
         Ok(bytes)
     }
-}
-
-fn poisoned(bytes: usize) -> Vec<u8> {
-    let mut contents = vec![POISON; bytes];
-    contents.resize(bytes + GUARD_BYTES, GUARD);
-    contents
 }

@@ -90,6 +90,9 @@ impl AdapterReport {
 /// Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`, for all loops of an invocation together.
 const LLVMPIPE_TURNS: usize = 65_535;
 
+/// Lets a buffer of the device be written by the host where it is.
+pub(super) const MAPPABLE: wgpu::Features = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+
 /// Optional features the suite uses, under the names shown to users.
 const OPTIONAL: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SHADER_F16, "shader-f16"),
@@ -251,6 +254,10 @@ impl Gpu {
         let adapter = choose(selector)?;
         let mut wanted =
             OPTIONAL.iter().fold(wgpu::Features::empty(), |all, (feature, _)| all | *feature);
+        let report = AdapterReport::of(&adapter);
+        if report.emulated {
+            wanted |= MAPPABLE;
+        }
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if !matrices(&adapter).is_empty() {
             wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -269,7 +276,7 @@ impl Gpu {
         let gpu = Gpu {
             device,
             queue,
-            report: AdapterReport::of(&adapter),
+            report,
             waits: Waits::default(),
             lost: Arc::default(),
             uncaptured: Arc::default(),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::session::{CellError, Session};
-use super::timing::{CanaryTimer, CellTimer, Cold, HostSweep, Prepared, pool_bytes};
+use super::timing::{CanaryTimer, CellTimer, Cold, HostSweep, POOL_BYTES_GPU, Prepared};
 use crate::gpu::{Checks, GpuError, Output, Sweep};
 use crate::kernel::Work;
 use crate::measure::{Context, Part, Plan, Stopped, Timing, canary, measure, score};
@@ -95,25 +95,21 @@ impl Session {
 
     /// Allocates what rewrites the caches before a cold sample, unless rotation will do.
     fn provide_sweep(&mut self, footprint: u64) {
-        let emulated = self.gpu.report.emulated;
-        let pool = pool_bytes(emulated);
-        if Cold::copies(footprint, pool).is_some() {
-            return;
-        }
-        if emulated {
+        if self.gpu.report.emulated {
             self.host_sweep.get_or_insert_with(HostSweep::new);
-        } else if self.sweep.is_none() {
-            self.sweep = Sweep::new(&self.gpu, pool).ok();
+        } else if Cold::copies(footprint).is_none() && self.sweep.is_none() {
+            self.sweep = Sweep::new(&self.gpu, POOL_BYTES_GPU).ok();
         }
     }
 
-    /// Copies larger than the caches together, or a sweep; neither when the device has no room.
+    /// Copies larger than the caches together, or a sweep; neither when the device has no room. A
+    /// CPU driver's memory is the host's, which the host rewrites sooner than it fills copies.
     fn cold(&self, subject: &Subject) -> Result<Cold<'_>, CellError> {
-        let pool = pool_bytes(self.gpu.report.emulated);
-        let Some(count) = Cold::copies(subject.prepared.bytes(), pool) else {
-            let host = self.host_sweep.as_ref().map(Cold::HostSweep);
-            let sweep = host.or(self.sweep.as_ref().map(Cold::Sweep));
-            return Ok(sweep.unwrap_or(Cold::Unavailable));
+        if let Some(sweep) = &self.host_sweep {
+            return Ok(Cold::HostSweep(sweep));
+        }
+        let Some(count) = Cold::copies(subject.prepared.bytes()) else {
+            return Ok(self.sweep.as_ref().map_or(Cold::Unavailable, Cold::Sweep));
         };
         let mut copies = Vec::new();
         for _ in 0..count {

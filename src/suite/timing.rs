@@ -11,25 +11,17 @@ use crate::measure::{Clocked, Reading, Target};
 /// ones would leave many sets inside the cache, so the cache is swept instead.
 const ROTATE_FROM_BYTES: u64 = 8 << 20;
 /// Four times the largest GPU cache seen in the evidence (GB200, 129 MB).
-const POOL_BYTES_GPU: u64 = 512 << 20;
+pub const POOL_BYTES_GPU: u64 = 512 << 20;
 /// On a CPU driver the pool is twice the last-level cache, within this.
 const POOL_BYTES_CPU_MAX: u64 = 256 << 20;
-
-/// How much memory must pass by before a cell's data is out of every cache.
-pub fn pool_bytes(emulated: bool) -> u64 {
-    if !emulated {
-        return POOL_BYTES_GPU;
-    }
-    let cache = last_level_cache_bytes().unwrap_or(32 << 20);
-    (2 * cache).min(POOL_BYTES_CPU_MAX)
-}
 
 /// Host memory larger than the caches; a CPU driver would take a tenth of a second to rewrite it.
 pub struct HostSweep(Vec<AtomicU64>);
 
 impl HostSweep {
     pub fn new() -> Self {
-        let words = pool_bytes(true) as usize / size_of::<AtomicU64>();
+        let cache = last_level_cache_bytes().unwrap_or(32 << 20);
+        let words = (2 * cache).min(POOL_BYTES_CPU_MAX) as usize / size_of::<AtomicU64>();
         HostSweep((0..words as u64).map(AtomicU64::new).collect())
     }
 
@@ -69,8 +61,8 @@ pub enum Cold<'a> {
 
 impl Cold<'_> {
     /// Copies to rotate for a cell of this footprint, `None` when sweeping is cheaper.
-    pub fn copies(footprint: u64, pool: u64) -> Option<u64> {
-        (footprint >= ROTATE_FROM_BYTES).then(|| pool.div_ceil(footprint).max(2))
+    pub fn copies(footprint: u64) -> Option<u64> {
+        (footprint >= ROTATE_FROM_BYTES).then(|| POOL_BYTES_GPU.div_ceil(footprint).max(2))
     }
 }
 
@@ -182,10 +174,9 @@ mod tests {
 
     #[test]
     fn small_cells_are_swept_and_large_ones_rotated() {
-        let pool = 512 << 20;
-        assert_eq!(Cold::copies(64 << 10, pool), None);
-        assert_eq!(Cold::copies(8 << 20, pool), Some(64));
-        assert_eq!(Cold::copies(500 << 20, pool), Some(2));
-        assert_eq!(Cold::copies(2 << 30, pool), Some(2));
+        assert_eq!(Cold::copies(64 << 10), None);
+        assert_eq!(Cold::copies(8 << 20), Some(64));
+        assert_eq!(Cold::copies(500 << 20), Some(2));
+        assert_eq!(Cold::copies(2 << 30), Some(2));
     }
 }

@@ -247,8 +247,8 @@ fn selected(answer: &Answer, rows: &Rows) -> (Vec<f64>, Vec<usize>) {
 
 fn compare(answer: &Answer, reference: &Array2<Tracked>, rows: &Rows, noise: Noise) -> Judgement {
     let (device, origin) = selected(answer, rows);
-    let expected: Vec<Tracked> = reference.iter().copied().collect();
-    judge(&device, &expected, &origin, noise)
+    let reference = reference.as_standard_layout();
+    judge(&device, reference.as_slice().expect("standard layout"), &origin, noise)
 }
 
 fn compress(answer: &Answer, exact: &Uncompressed, rows: &Rows) -> Compression {

@@ -18,7 +18,7 @@ pub fn per_word(dtype: Dtype) -> usize {
 pub fn input(generator: &Generator, elements: usize) -> Tensor {
     let words = elements.div_ceil(per_word(generator.dtype));
     if let Some(tensor) = generator.user("x", &[elements]) {
-        let mut bytes = tensor.bytes();
+        let mut bytes = tensor.bytes().into_owned();
         bytes.resize(4 * words, 0);
         return Tensor::words("x", &[words], bytemuck::pod_collect_to_vec(&bytes));
     }
