@@ -82,6 +82,12 @@ impl AdapterReport {
         self.limits.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
     }
 
+    /// Why an invocation whose loops turn so often would not come to their end.
+    pub fn leaves_loops(&self, turns: usize) -> Option<String> {
+        let most = self.loop_turns.filter(|&most| turns > most)?;
+        Some(format!("loops of {turns} turns, this driver leaves them after {most}"))
+    }
+
     pub fn has(&self, feature: &str) -> bool {
         self.features.iter().any(|known| known == feature)
     }

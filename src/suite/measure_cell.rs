@@ -28,7 +28,7 @@ impl Session {
     /// checks if the plan has time for it.
     pub(super) fn time_subject(
         &mut self,
-        subject: &Subject,
+        subject: &mut Subject,
         plan: &Plan,
         row: &mut Row,
         alive: &mut dyn FnMut(),
@@ -42,6 +42,7 @@ impl Session {
         let partial = matches!(cold, Cold::Unavailable);
         let timing = self.sample(prepared, cold, plan, alive)?;
         self.unchanged(subject)?;
+        subject.verified.clear();
         row.rate = Some(self.rate(subject, timing.median_s));
         let mut time = time_record(timing);
         if partial {

@@ -201,7 +201,7 @@ fn settled_time(
     cell: &Cell,
     enough: f64,
 ) -> Result<Result<f64, String>, GpuError> {
-    let prepared = match session.verified(cell, session.checks()) {
+    let prepared = match session.verified(cell) {
         Ok(prepared) => prepared,
         Err(error) if error.fatal => return Err(GpuError::Lost(error.reason)),
         Err(error) => return Ok(Err(error.reason)),
@@ -236,12 +236,11 @@ fn agreed(rates: &[f64], emulated: bool) -> Option<f64> {
 /// Seconds per dispatch of an empty kernel inside one pass.
 fn launch_slope(session: &Session, probe: &Probe) -> Result<Result<f64, String>, GpuError> {
     let cell = probe_cells(probe.name, probe.dtype, &probe.shape).into_iter().next();
-    let prepared =
-        match session.verified(&cell.expect("the registry has this probe"), session.checks()) {
-            Ok(prepared) => prepared,
-            Err(error) if error.fatal => return Err(GpuError::Lost(error.reason)),
-            Err(error) => return Ok(Err(error.reason)),
-        };
+    let prepared = match session.verified(&cell.expect("the registry has this probe")) {
+        Ok(prepared) => prepared,
+        Err(error) if error.fatal => return Err(GpuError::Lost(error.reason)),
+        Err(error) => return Ok(Err(error.reason)),
+    };
     let mut points = Vec::new();
     for n in LAUNCH_POINTS {
         for _ in 0..2 {

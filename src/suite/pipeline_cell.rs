@@ -144,14 +144,14 @@ impl Session {
         row.stages = stage_records(&ran, &findings);
         let Some(plan) = task.plan() else { return Ok(()) };
         let Ran { chain, programs, prepared, outputs } = ran;
-        let subject = Subject {
+        let mut subject = Subject {
             prepared,
             verified: outputs,
             works,
             copy: &|session: &Session, _: &Prepared| chain.allocate(&session.gpu, &programs),
             unchecked: &|session: &Session| session.unchecked_chain(cell),
         };
-        self.time_subject(&subject, &plan, row, &mut || {
+        self.time_subject(&mut subject, &plan, row, &mut || {
             alive("timing", longest_s(ideal_s));
         })?;
         self.time_stages(&subject.prepared, row)?;

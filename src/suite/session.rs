@@ -187,11 +187,19 @@ impl Session {
     }
 
     /// The same, with its output verified; a cell without a right answer is not worth timing.
-    pub(super) fn verified(&self, cell: &Cell, checks: Checks) -> Result<Prepared, CellError> {
+    pub(super) fn verified(&self, cell: &Cell) -> Result<Prepared, CellError> {
         if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
         }
-        let inputs = self.timed_inputs(cell);
+        self.verified_on(Arc::new(self.timed_inputs(cell)), cell, self.checks)
+    }
+
+    fn verified_on(
+        &self,
+        inputs: Arc<Inputs>,
+        cell: &Cell,
+        checks: Checks,
+    ) -> Result<Prepared, CellError> {
         let program = self.compile(cell, inputs.tensors.len(), checks)?;
         let distributions = match cell.given {
             Some(_) => vec![Distribution::User],
@@ -308,7 +316,7 @@ impl Session {
     ) -> Result<(), CellError> {
         let ideal_s = self.refuse(cell, task)?;
         alive("compiling", 0.0);
-        let inputs = self.timed_inputs(cell);
+        let inputs = Arc::new(self.timed_inputs(cell));
         let started = Instant::now();
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
@@ -329,7 +337,7 @@ impl Session {
         }
         let Checked { inputs, set, outputs } = verdict.first;
         let launch = cell.launch();
-        let subject = Subject {
+        let mut subject = Subject {
             prepared: Prepared(vec![Step { program, set }]),
             verified: vec![outputs],
             works: vec![cell.work()],
@@ -338,9 +346,11 @@ impl Session {
                 let set = session.gpu.allocate(&program, &inputs, &launch, &[])?;
                 Ok(Prepared(vec![Step { program, set }]))
             },
-            unchecked: &|session: &Session| session.verified(cell, Checks::Trusted),
+            unchecked: &|session: &Session| {
+                session.verified_on(Arc::clone(&inputs), cell, Checks::Trusted)
+            },
         };
-        self.time_subject(&subject, &plan, row, &mut || {
+        self.time_subject(&mut subject, &plan, row, &mut || {
             alive("timing", longest_s(ideal_s));
         })
     }
@@ -351,11 +361,7 @@ impl Session {
         missing
             .map(|feature| format!("needs {feature}"))
             .or_else(|| (cell.variant.refuses)(&cell.shape))
-            .or_else(|| {
-                let turns = (cell.variant.turns)(&cell.shape);
-                let most = self.gpu.report.loop_turns.filter(|&most| turns > most)?;
-                Some(format!("loops of {turns} turns, this driver leaves them after {most}"))
-            })
+            .or_else(|| self.gpu.report.leaves_loops((cell.variant.turns)(&cell.shape)))
     }
 
     /// What keeps a cell from being tried at all; otherwise its ideal time.

@@ -1,5 +1,7 @@
 //! Whether a kernel's output is right, by the gates of [`crate::accuracy`].
 
+use std::sync::Arc;
+
 use ndarray::Array2;
 
 use super::cell::Cell;
@@ -44,7 +46,7 @@ pub struct Verdict {
 
 /// One verified run: what was uploaded, the buffers, and what came back.
 pub struct Checked {
-    pub inputs: Inputs,
+    pub inputs: Arc<Inputs>,
     pub set: BufferSet,
     pub outputs: Vec<Output>,
 }
@@ -93,7 +95,7 @@ pub fn verify(
     program: &Program,
     cell: &Cell,
     scope: &Scope,
-    timed: Inputs,
+    timed: Arc<Inputs>,
     alive: &mut dyn FnMut(&'static str, f64),
 ) -> Result<Verdict, GpuError> {
     let mut findings = Vec::new();
@@ -105,7 +107,8 @@ pub fn verify(
         alive("drawing inputs", 0.0);
         let mut watch = gpu.stopwatch();
         let wanted_anyway = timed.is_some();
-        let inputs = timed.take().unwrap_or_else(|| cell.inputs(distribution, scope.seed));
+        let inputs =
+            timed.take().unwrap_or_else(|| Arc::new(cell.inputs(distribution, scope.seed)));
         let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
         let steps = [Step { program: program.clone(), set }];
         alive("running", dispatch_s);

@@ -1,6 +1,7 @@
 //! Both sides of a cell made ready: compiled, verified, and timed roughly.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Kept, Pairs, Prepared, Ready, same, stage, steps};
 use crate::gpu::{Program, Step};
@@ -146,7 +147,7 @@ impl Session {
         let distributions = cell.timed_distributions();
         let scope = Scope { distributions, flops: request.flops, seed: self.seed };
         let mut verifying = |_, expect_s| alive(stage("verifying", request.side), expect_s);
-        let inputs = chain.inputs.remove(0);
+        let inputs = Arc::new(chain.inputs.remove(0));
         let verdict = verify(&self.gpu, &programs[0], cell, &scope, inputs, &mut verifying)?;
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
@@ -155,7 +156,7 @@ impl Session {
         }
         let Checked { inputs, set, outputs } = verdict.first;
         let prepared = timing::Prepared(vec![Step { program: programs[0].clone(), set }]);
-        let chain = Chain::alone(cell.clone(), inputs);
+        let chain = Chain::alone(cell.clone(), Arc::unwrap_or_clone(inputs));
         Ok(Ran { chain, programs, prepared, outputs: vec![outputs] })
     }
 
