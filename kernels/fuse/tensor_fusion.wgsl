@@ -81,9 +81,9 @@ fn split(
 
 // Entry `i` of [1; x_m]; 0 where the modality is absent.
 fn entry_of(row: u32, mask: u32, start: u32, m: u32, i: u32) -> f32 {
-    if (i == 0u) { return 1.0; }
-    if (((mask >> m) & 1u) == 0u) { return 0.0; }
-    return f32(x[row * params.total + start + i - 1u]);
+    var entry = 0.0;
+    if (((mask >> m) & 1u) == 1u && i > 0u) { entry = f32(x[row * params.total + start + i - 1u]); }
+    return select(entry, 1.0, i == 0u);
 }
 
 // Four neighbouring entries of the last modality in one invocation, which multiplies them by every

@@ -5,8 +5,8 @@ use ndarray::{Array2, ArrayView4, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,10 +17,7 @@ struct AttentionMap;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("thread", &[("WG", 8.0)]),
-    Variant {
-        needs: &[Need::Subgroup, Need::SubgroupOf8],
-        ..Variant::new("subgroup_block", &[])
-    },
+    Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("subgroup_block", &[]) },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
 

@@ -7,8 +7,8 @@ use ndarray::{Array2, ArrayView1, ArrayView4, Axis, Ix2, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem,
-    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 

@@ -49,8 +49,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("first modality dropped", "m > begin; m--", "m > begin + 1u; m--"),
     Mutant::new("last cell dropped", "index >= params", "index + 1u >= params"),
     Mutant::new("last row of tables dropped", "i < min(start", "i + 1u < min(start"),
-    Mutant::new("strip without the ones", "if (i == 0u) { return 1.0; }", ""),
-    Mutant::new("strip of an absent modality", "((mask >> m) & 1u) == 0u", "false"),
+    Mutant::new("strip without the ones", "select(entry, 1.0, i == 0u)", "entry"),
+    Mutant::new("strip of an absent modality", "((mask >> m) & 1u) == 1u && i > 0u", "i > 0u"),
     Mutant::new("strip without a factor", "let left = factor * entry", "let left = entry"),
     Mutant::new("factor of the table left out", "factor * table[j]", "table[j]"),
 ];
