@@ -155,3 +155,98 @@ fn group_peak(
     }
     if (lane == 0u) { lag[sample] = i32(place[0]) - i32(params.reach); }
 }
+
+// 32 lags a subgroup of eight: invocation i has the steps i, i + 8 and so on of a, and the steps of
+// b that they meet at the first lag. A CPU driver makes every load one invocation at a time, so
+// what meets at the other lags comes from the neighbours. One feature after the other, because then
+// of every eight further steps only eight of each stream are new.
+var<private> sums_0: array<f32, 8>;
+var<private> sums_1: array<f32, 8>;
+var<private> sums_2: array<f32, 8>;
+var<private> sums_3: array<f32, 8>;
+
+struct Lags { sample: u32, first: u32 }
+
+fn lags_of(group: u32) -> Lags {
+    let across = (lags() + 31u) / 32u;
+    return Lags(group / across, group % across * 32u);
+}
+
+// Step `step - reach` of a sample for stream b; those outside give zero.
+fn is_step(step: u32) -> bool {
+    return step >= params.reach && step < params.steps + params.reach;
+}
+fn row_of(sample: u32, step: u32) -> u32 {
+    let inside = clamp(step, params.reach, params.steps + params.reach - 1u) - params.reach;
+    return (sample * params.steps + inside) * params.d;
+}
+
+// What invocation lane + j holds, of two that follow each other.
+fn from_neighbour(low: f32, high: f32, lane: u32, j: u32) -> f32 {
+    return subgroupShuffle(select(low, high, lane < j), (lane + j) % 8u);
+}
+
+fn add_lags(
+    sums: ptr<private, array<f32, 8>>, own: f32, low: f32, high: f32, lane: u32,
+) {
+    (*sums)[0] += own * low;
+    (*sums)[1] += own * from_neighbour(low, high, lane, 1u);
+    (*sums)[2] += own * from_neighbour(low, high, lane, 2u);
+    (*sums)[3] += own * from_neighbour(low, high, lane, 3u);
+    (*sums)[4] += own * from_neighbour(low, high, lane, 4u);
+    (*sums)[5] += own * from_neighbour(low, high, lane, 5u);
+    (*sums)[6] += own * from_neighbour(low, high, lane, 6u);
+    (*sums)[7] += own * from_neighbour(low, high, lane, 7u);
+}
+
+fn store_lags(sums: ptr<private, array<f32, 8>>, at: Lags, first: u32, lane: u32) {
+    var own = subgroupAdd((*sums)[0]);
+    own = select(own, subgroupAdd((*sums)[1]), lane == 1u);
+    own = select(own, subgroupAdd((*sums)[2]), lane == 2u);
+    own = select(own, subgroupAdd((*sums)[3]), lane == 3u);
+    own = select(own, subgroupAdd((*sums)[4]), lane == 4u);
+    own = select(own, subgroupAdd((*sums)[5]), lane == 5u);
+    own = select(own, subgroupAdd((*sums)[6]), lane == 6u);
+    own = select(own, subgroupAdd((*sums)[7]), lane == 7u);
+    let l = at.first + first + lane;
+    if (l < lags()) { r[at.sample * lags() + l] = own; }
+}
+
+fn b_at(sample: u32, step: u32, feature: u32) -> f32 {
+    return select(0.0, f32(b[row_of(sample, step) + feature]), is_step(step));
+}
+
+@compute @workgroup_size(8)
+fn subgroup_lags(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = lags_of(wid.x + wid.y * groups.x);
+    if (at.sample >= params.batch) { return; }
+    for (var c = 0u; c < params.d; c++) {
+        let first = at.first + lane;
+        var b_0 = b_at(at.sample, first, c);
+        var b_1 = b_at(at.sample, first + 8u, c);
+        var b_2 = b_at(at.sample, first + 16u, c);
+        var b_3 = b_at(at.sample, first + 24u, c);
+        for (var start = 0u; start < params.steps; start += 8u) {
+            let t = start + lane;
+            let b_4 = b_at(at.sample, first + start + 32u, c);
+            let row = (at.sample * params.steps + min(t, params.steps - 1u)) * params.d;
+            let own = select(0.0, f32(a[row + c]), t < params.steps);
+            add_lags(&sums_0, own, b_0, b_1, lane);
+            add_lags(&sums_1, own, b_1, b_2, lane);
+            add_lags(&sums_2, own, b_2, b_3, lane);
+            add_lags(&sums_3, own, b_3, b_4, lane);
+            b_0 = b_1;
+            b_1 = b_2;
+            b_2 = b_3;
+            b_3 = b_4;
+        }
+    }
+    store_lags(&sums_0, at, 0u, lane);
+    store_lags(&sums_1, at, 8u, lane);
+    store_lags(&sums_2, at, 16u, lane);
+    store_lags(&sums_3, at, 24u, lane);
+}

@@ -12,10 +12,12 @@ struct Params { batch: u32, rows: u32, columns: u32, words: u32, sign: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
 @group(0) @binding(2) var<storage, read_write> cost: array<f32>;
 @group(0) @binding(3) var<storage, read_write> moves: array<u32>;
 @group(0) @binding(4) var<storage, read_write> length: array<u32>;
 @group(0) @binding(5) var<storage, read_write> above: array<f32>;
+@group(0) @binding(5) var<storage, read_write> above4: array<vec4<f32>>;
 
 override WG: u32 = 256u;
 override ROWS: u32 = 1u;
@@ -129,6 +131,106 @@ fn wavefront(
             edge[((step + 1u) % 2u) * WG + lane] = up;
         }
         workgroupBarrier();
+    }
+}
+
+// Eight rows at a time, one for each of the eight invocations of a subgroup, each four columns
+// behind the one above it, from which it gets what it needs without going through memory.
+// `above4`[batch, ceil(columns / 4)] holds the last row of the eight before.
+
+// What a row knows of the columns before: its last four cells, and D above the last one.
+var<private> cells: vec4<f32>;
+var<private> corner: f32;
+var<private> codes: u32;
+
+// Cell (i, j), a step for every invocation at once, so without a branch.
+fn step(i: u32, j: u32, diagonal: f32, up: f32, left: f32, own: f32) -> f32 {
+    var code = select(select(LEFT, UP, up <= left), DIAGONAL, diagonal <= up && diagonal <= left);
+    code = select(code, UP, j == 0u);
+    code = select(code, select(LEFT, FIRST, j == 0u), i == 0u);
+    let before = select(select(left, up, code == UP), diagonal, code == DIAGONAL);
+    codes |= select(0u, code << (2u * (j % 16u)), j < params.columns);
+    return select(before, 0.0, code == FIRST) + params.sign * own;
+}
+
+// Columns 4 * quad to 4 * quad + 3 of row i; those beyond the row change nothing that is kept.
+fn advance_row(i: u32, quad: u32, up: vec4<f32>, own: vec4<f32>) {
+    let j = 4u * quad;
+    cells.x = step(i, j, corner, up.x, cells.w, own.x);
+    cells.y = step(i, j + 1u, up.x, up.y, cells.x, own.y);
+    cells.z = step(i, j + 2u, up.y, up.z, cells.y, own.z);
+    cells.w = step(i, j + 3u, up.z, up.w, cells.z, own.w);
+    corner = up.w;
+}
+
+// Stores what others read: codes where a word is full, the last row of eight, the least cost.
+fn keep_row(b: u32, i: u32, quad: u32, lane: u32) {
+    let quads = (params.columns + 3u) / 4u;
+    if (quad % 4u == 3u || quad + 1u == quads) {
+        moves[(b * params.rows + i) * params.words + quad / 4u] = codes;
+        codes = 0u;
+    }
+    if (lane == 7u) { above4[b * quads + quad] = cells; }
+    if (i + 1u == params.rows && quad + 1u == quads) {
+        cost[b] = cells[(params.columns - 1u) % 4u];
+    }
+}
+
+// What the invocation above had for the columns that are next here: four columns ago.
+fn row_above(b: u32, i: u32, quad: u32, lane: u32) -> vec4<f32> {
+    var up = subgroupShuffle(cells, max(lane, 1u) - 1u);
+    let quads = (params.columns + 3u) / 4u;
+    if (lane == 0u && i > 0u) { up = above4[b * quads + min(quad, quads - 1u)]; }
+    return up;
+}
+
+@compute @workgroup_size(8)
+fn subgroup_rows4(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let b = wid.x + wid.y * groups.x;
+    if (b >= params.batch) { return; }
+    let quads = params.columns / 4u;
+    for (var first = BEGIN; first < END; first += 8u) {
+        let i = first + lane;
+        for (var turn = 0u; turn < quads + 7u; turn++) {
+            let quad = turn - min(turn, lane);
+            let up = row_above(b, i, quad, lane);
+            if (turn >= lane && quad < quads && i < params.rows) {
+                advance_row(i, quad, up, vec4<f32>(x4[(b * params.rows + i) * quads + quad]));
+                keep_row(b, i, quad, lane);
+            }
+        }
+        storageBarrier();
+    }
+}
+
+@compute @workgroup_size(8)
+fn subgroup_rows(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let b = wid.x + wid.y * groups.x;
+    if (b >= params.batch) { return; }
+    let quads = (params.columns + 3u) / 4u;
+    for (var first = BEGIN; first < END; first += 8u) {
+        let i = first + lane;
+        for (var turn = 0u; turn < quads + 7u; turn++) {
+            let quad = turn - min(turn, lane);
+            let up = row_above(b, i, quad, lane);
+            if (turn >= lane && quad < quads && i < params.rows) {
+                let base = (b * params.rows + i) * params.columns;
+                let at = base + min(4u * quad + vec4<u32>(0u, 1u, 2u, 3u),
+                    vec4<u32>(params.columns - 1u));
+                advance_row(i, quad, up,
+                    vec4<f32>(f32(x[at.x]), f32(x[at.y]), f32(x[at.z]), f32(x[at.w])));
+                keep_row(b, i, quad, lane);
+            }
+        }
+        storageBarrier();
     }
 }
 

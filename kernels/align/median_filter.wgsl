@@ -10,7 +10,9 @@ struct Params { rows: u32, t: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
 @group(0) @binding(2) var<storage, read_write> y: array<T>;
+@group(0) @binding(2) var<storage, read_write> y4: array<T4>;
 
 override WG: u32 = 64u;
 override WIDTH: u32 = 7u;
@@ -127,4 +129,46 @@ fn quad(
         out = median4(base, i);
     }
     for (var k = 0u; k < min(4u, params.t - i); k++) { y[base + i + k] = to_storage(out[k]); }
+}
+
+// RUN times four neighbouring outputs of one row for each invocation, where rows are a multiple of
+// four long: three vectors have all values of a window up to 7 wide, and two of them are those of
+// the vector before. Beyond either end of a row is its reflection.
+const RUN: u32 = 4u;
+
+fn median_between(before: vec4<f32>, v: vec4<f32>, after: vec4<f32>) -> vec4<f32> {
+    if (WIDTH == 3u) {
+        return median_of3(vec4<f32>(before.w, v.xyz), v, vec4<f32>(v.yzw, after.x));
+    }
+    let c = vec4<f32>(before.w, v.xyz);
+    let e = vec4<f32>(v.yzw, after.x);
+    if (WIDTH == 5u) {
+        return median_of5(
+            vec4<f32>(before.zw, v.xy), c, v, e, vec4<f32>(v.zw, after.xy));
+    }
+    return median_of7(vec4<f32>(before.yzw, v.x), e, after.yz);
+}
+
+@compute @workgroup_size(WG)
+fn run(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    let quads = params.t / 4u;
+    let runs = (quads + RUN - 1u) / RUN;
+    if (index >= params.rows * runs) { return; }
+    let base = index / runs * quads;
+    let first = index % runs * RUN;
+    var v = vec4<f32>(x4[base + first]);
+    var before = v.xwzy;
+    if (first > 0u) { before = vec4<f32>(x4[base + first - 1u]); }
+    for (var i = first; i < min(first + RUN, quads); i++) {
+        var after = v.zyxw;
+        if (i + 1u < quads) { after = vec4<f32>(x4[base + i + 1u]); }
+        y4[base + i] = to_storage4(median_between(before, v, after));
+        before = v;
+        v = after;
+    }
 }

@@ -22,25 +22,33 @@ override PASSES: u32 = 5u;
 override SHIFT: u32 = 24u; // lowest bit of the digit
 override BY_INDEX: u32 = 0u;
 
+const MAGNITUDE: u32 = 0x7fffffffu; // all bits but the sign
+
 fn quads() -> u32 {
     return (params.n + 3u) / 4u;
 }
 
 // Magnitudes order as their bits do. A last vector that is not full ends in padding.
 fn magnitudes(quad: u32) -> vec4<u32> {
-    return bitcast<vec4<u32>>(vec4<f32>(x4[quad])) & vec4<u32>(0x7fffffffu);
+    return bitcast<vec4<u32>>(vec4<f32>(x4[quad])) & vec4<u32>(MAGNITUDE);
 }
+
+// What is known about the last survivor: its magnitude, the key of its index. Loaded once for many
+// elements, because a CPU driver takes as long for it as for two of them.
+struct Last { magnitude: u32, key: u32, n: u32 }
+
+fn last_survivor() -> Last { return Last(state[0], state[2], params.n); }
 
 // The key of an element if it agrees with what is known about the last survivor.
 struct Key { value: u32, counts: bool }
 
-fn key_of(magnitude: u32, index: u32) -> Key {
-    let value = select(magnitude, params.n - 1u - index, BY_INDEX == 1u);
-    let known = select(state[0], state[2], BY_INDEX == 1u);
+fn key_of(last: Last, magnitude: u32, index: u32) -> Key {
+    let value = select(magnitude, last.n - 1u - index, BY_INDEX == 1u);
+    let known = select(last.magnitude, last.key, BY_INDEX == 1u);
     // Two shifts, because one by 32 is none.
     let agrees = (value >> SHIFT) >> 8u == (known >> SHIFT) >> 8u;
-    let among = BY_INDEX == 0u || magnitude == state[0];
-    return Key(value, agrees && among && index < params.n);
+    let among = BY_INDEX == 0u || magnitude == last.magnitude;
+    return Key(value, agrees && among && index < last.n);
 }
 
 // Whether no index is needed, because all elements of the last magnitude stay.
@@ -67,11 +75,13 @@ fn count(
     @builtin(local_invocation_index) lane: u32,
 ) {
     if (idle()) { return; }
+    let last = last_survivor();
     let first = (wid.x + wid.y * grid.x) * WG * EACH + lane;
-    for (var quad = first; quad < min(first + WG * EACH, quads()); quad += WG) {
+    let end = min(first + WG * EACH, quads());
+    for (var quad = first; quad < end; quad += WG) {
         let m = magnitudes(quad);
         for (var i = 0u; i < 4u; i++) {
-            let key = key_of(m[i], 4u * quad + i);
+            let key = key_of(last, m[i], 4u * quad + i);
             let bin = 256u * PASS + ((key.value >> SHIFT) & 255u);
             if (key.counts) { atomicAdd(&histogram[bin], 1u); }
         }
@@ -90,12 +100,13 @@ fn count_shared(
 ) {
     atomicStore(&bins[lane], 0u);
     workgroupBarrier();
+    let last = last_survivor();
     let first = (wid.x + wid.y * grid.x) * 256u * EACH + lane;
     let end = select(min(first + 256u * EACH, quads()), 0u, idle());
     for (var quad = first; quad < end; quad += 256u) {
         let m = magnitudes(quad);
         for (var i = 0u; i < 4u; i++) {
-            let key = key_of(m[i], 4u * quad + i);
+            let key = key_of(last, m[i], 4u * quad + i);
             if (key.counts) { atomicAdd(&bins[(key.value >> SHIFT) & 255u], 1u); }
         }
     }
@@ -147,21 +158,21 @@ fn choose_shared(@builtin(local_invocation_index) lane: u32) {
 }
 
 // Stores four elements and gives their mask.
-fn prune(quad: u32) -> u32 {
+fn prune(quad: u32, last: Last, keep: u32) -> u32 {
     let four = x4[quad];
-    let m = magnitudes(quad);
-    var bits = 0u;
-    for (var i = 0u; i < min(4u, params.n - 4u * quad); i++) {
-        let index = 4u * quad + i;
-        var stays = params.keep == params.n;
-        if (params.keep > 0u && !stays) {
-            let last = m[i] == state[0] && params.n - 1u - index >= state[2];
-            stays = m[i] > state[0] || last;
-        }
-        y[index] = select(T(), four[i], stays);
-        bits |= u32(stays) << i;
-    }
-    return bits;
+    let m = bitcast<vec4<u32>>(vec4<f32>(four)) & vec4<u32>(MAGNITUDE);
+    let index = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    let among = (m == vec4<u32>(last.magnitude)) & (last.n - 1u - index >= vec4<u32>(last.key));
+    let larger = (m > vec4<u32>(last.magnitude)) | among;
+    let stays = select(larger, vec4<bool>(keep > 0u), keep == 0u || keep == last.n);
+    let kept = select(T4(), four, stays);
+    if (index.x < last.n) { y[index.x] = kept.x; }
+    if (index.y < last.n) { y[index.y] = kept.y; }
+    if (index.z < last.n) { y[index.z] = kept.z; }
+    if (index.w < last.n) { y[index.w] = kept.w; }
+    let counts = stays & (index < vec4<u32>(last.n));
+    let bits = select(vec4<u32>(), vec4<u32>(1u, 2u, 4u, 8u), counts);
+    return (bits.x | bits.y) | (bits.z | bits.w);
 }
 
 // One invocation a word of the mask.
@@ -173,9 +184,10 @@ fn write(
 ) {
     let word = (wid.x + wid.y * grid.x) * WG + lane;
     if (word >= (params.n + 31u) / 32u) { return; }
+    let last = last_survivor();
     var bits = 0u;
     for (var i = 0u; i < min(8u, quads() - 8u * word); i++) {
-        bits |= prune(8u * word + i) << (4u * i);
+        bits |= prune(8u * word + i, last, params.keep) << (4u * i);
     }
     mask[word] = bits;
 }
@@ -189,7 +201,7 @@ fn write_shared(
 ) {
     let quad = (wid.x + wid.y * grid.x) * 256u + lane;
     var own = 0u;
-    if (quad < quads()) { own = prune(quad); }
+    if (quad < quads()) { own = prune(quad, last_survivor(), params.keep); }
     sums[lane] = own;
     workgroupBarrier();
     if (lane % 8u == 0u && quad < quads()) {

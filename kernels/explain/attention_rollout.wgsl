@@ -109,6 +109,73 @@ fn multiply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     for (var i = 0u; i < 4u; i++) { keep(row + i, column, sum[i]); }
 }
 
+// Sixteen rows by 32 columns for the eight invocations of a subgroup. A CPU driver makes every load
+// one invocation at a time, also where all of them read the same address: so invocation i loads the
+// rows i and i + 8, and the others get them by broadcast.
+var<private> upper_0: array<f32, 8>;
+var<private> upper_1: array<f32, 8>;
+var<private> upper_2: array<f32, 8>;
+var<private> upper_3: array<f32, 8>;
+var<private> lower_0: array<f32, 8>;
+var<private> lower_1: array<f32, 8>;
+var<private> lower_2: array<f32, 8>;
+var<private> lower_3: array<f32, 8>;
+
+fn add_rows(sums: ptr<private, array<f32, 8>>, own: f32, factor: f32) {
+    (*sums)[0] += subgroupBroadcast(own, 0u) * factor;
+    (*sums)[1] += subgroupBroadcast(own, 1u) * factor;
+    (*sums)[2] += subgroupBroadcast(own, 2u) * factor;
+    (*sums)[3] += subgroupBroadcast(own, 3u) * factor;
+    (*sums)[4] += subgroupBroadcast(own, 4u) * factor;
+    (*sums)[5] += subgroupBroadcast(own, 5u) * factor;
+    (*sums)[6] += subgroupBroadcast(own, 6u) * factor;
+    (*sums)[7] += subgroupBroadcast(own, 7u) * factor;
+}
+
+fn keep_rows(sums: ptr<private, array<f32, 8>>, row: u32, column: u32) {
+    if (column >= params.t) { return; }
+    keep(row, column, (*sums)[0]);
+    keep(row + 1u, column, (*sums)[1]);
+    keep(row + 2u, column, (*sums)[2]);
+    keep(row + 3u, column, (*sums)[3]);
+    keep(row + 4u, column, (*sums)[4]);
+    keep(row + 5u, column, (*sums)[5]);
+    keep(row + 6u, column, (*sums)[6]);
+    keep(row + 7u, column, (*sums)[7]);
+}
+
+@compute @workgroup_size(8)
+fn multiply_rows(
+    @builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+) {
+    let row = wid.y * 16u;
+    let columns = wid.x * 32u + lane + vec4<u32>(0u, 8u, 16u, 24u);
+    let at = LAYER * params.t * params.t + min(columns, vec4<u32>(params.t - 1u));
+    for (var j = 0u; j < params.t; j++) {
+        let upper = product(row + lane, j);
+        let lower = product(row + 8u + lane, j);
+        let from_row = at + j * params.t;
+        let factors = vec4<f32>(
+            mixed[from_row.x], mixed[from_row.y], mixed[from_row.z], mixed[from_row.w]);
+        add_rows(&upper_0, upper, factors.x);
+        add_rows(&upper_1, upper, factors.y);
+        add_rows(&upper_2, upper, factors.z);
+        add_rows(&upper_3, upper, factors.w);
+        add_rows(&lower_0, lower, factors.x);
+        add_rows(&lower_1, lower, factors.y);
+        add_rows(&lower_2, lower, factors.z);
+        add_rows(&lower_3, lower, factors.w);
+    }
+    keep_rows(&upper_0, row, columns.x);
+    keep_rows(&upper_1, row, columns.y);
+    keep_rows(&upper_2, row, columns.z);
+    keep_rows(&upper_3, row, columns.w);
+    keep_rows(&lower_0, row + 8u, columns.x);
+    keep_rows(&lower_1, row + 8u, columns.y);
+    keep_rows(&lower_2, row + 8u, columns.z);
+    keep_rows(&lower_3, row + 8u, columns.w);
+}
+
 // The result of a single layer.
 @compute @workgroup_size(WG)
 fn finish(

@@ -147,3 +147,142 @@ fn staged(
     }
     if (mine < params.queries) { write(row * params.d, mask, valid, query, state); }
 }
+
+// One query for each of the eight invocations of a subgroup, all of one sample. A CPU driver makes
+// every load one invocation at a time, also where all of them read the same address: so invocation
+// i loads the quads i, i + 8, i + 16 and i + 24 of a key, and the others get them by broadcast.
+var<private> own_0: array<vec4<f32>, 8>;
+var<private> own_1: array<vec4<f32>, 8>;
+var<private> own_2: array<vec4<f32>, 8>;
+var<private> own_3: array<vec4<f32>, 8>;
+var<private> sums_0: array<vec4<f32>, 8>;
+var<private> sums_1: array<vec4<f32>, 8>;
+var<private> sums_2: array<vec4<f32>, 8>;
+var<private> sums_3: array<vec4<f32>, 8>;
+
+fn load_own(own: ptr<private, array<vec4<f32>, 8>>, base: u32, first: u32) {
+    (*own)[0] = part_of_q(base, first); (*own)[1] = part_of_q(base, first + 4u);
+    (*own)[2] = part_of_q(base, first + 8u); (*own)[3] = part_of_q(base, first + 12u);
+    (*own)[4] = part_of_q(base, first + 16u); (*own)[5] = part_of_q(base, first + 20u);
+    (*own)[6] = part_of_q(base, first + 24u); (*own)[7] = part_of_q(base, first + 28u);
+}
+
+// Elements i to i + 3 of a row, zero beyond it; nothing is read where all are.
+fn part_of_q(base: u32, i: u32) -> vec4<f32> {
+    if (i >= 4u * QUADS) { return vec4<f32>(); }
+    let at = base + min(i + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.d - 1u));
+    let row = vec4<f32>(f32(q[at.x]), f32(q[at.y]), f32(q[at.z]), f32(q[at.w]));
+    return select(vec4<f32>(), row, i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.d));
+}
+
+fn part_of_k(base: u32, i: u32) -> vec4<f32> {
+    let at = base + min(i + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.d - 1u));
+    let row = vec4<f32>(f32(k[at.x]), f32(k[at.y]), f32(k[at.z]), f32(k[at.w]));
+    return select(vec4<f32>(), row, i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.d));
+}
+
+fn products(own: ptr<private, array<vec4<f32>, 8>>, part: vec4<f32>) -> f32 {
+    var sum = (*own)[0] * subgroupBroadcast(part, 0u);
+    sum += (*own)[1] * subgroupBroadcast(part, 1u);
+    sum += (*own)[2] * subgroupBroadcast(part, 2u);
+    sum += (*own)[3] * subgroupBroadcast(part, 3u);
+    sum += (*own)[4] * subgroupBroadcast(part, 4u);
+    sum += (*own)[5] * subgroupBroadcast(part, 5u);
+    sum += (*own)[6] * subgroupBroadcast(part, 6u);
+    sum += (*own)[7] * subgroupBroadcast(part, 7u);
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+// Earlier sums shrink, and the weighted key is added.
+fn add_key(sums: ptr<private, array<vec4<f32>, 8>>, shrink: f32, weight: f32, part: vec4<f32>) {
+    (*sums)[0] = (*sums)[0] * shrink + weight * subgroupBroadcast(part, 0u);
+    (*sums)[1] = (*sums)[1] * shrink + weight * subgroupBroadcast(part, 1u);
+    (*sums)[2] = (*sums)[2] * shrink + weight * subgroupBroadcast(part, 2u);
+    (*sums)[3] = (*sums)[3] * shrink + weight * subgroupBroadcast(part, 3u);
+    (*sums)[4] = (*sums)[4] * shrink + weight * subgroupBroadcast(part, 4u);
+    (*sums)[5] = (*sums)[5] * shrink + weight * subgroupBroadcast(part, 5u);
+    (*sums)[6] = (*sums)[6] * shrink + weight * subgroupBroadcast(part, 6u);
+    (*sums)[7] = (*sums)[7] * shrink + weight * subgroupBroadcast(part, 7u);
+}
+
+fn store_part(base: u32, i: u32, own: vec4<f32>, sum: vec4<f32>, total: f32) {
+    if (i >= params.d) { return; }
+    let out = own + select(vec4<f32>(), sum / total, total > 0.0);
+    y[base + i] = to_storage(out.x);
+    if (i + 1u < params.d) { y[base + i + 1u] = to_storage(out.y); }
+    if (i + 2u < params.d) { y[base + i + 2u] = to_storage(out.z); }
+    if (i + 3u < params.d) { y[base + i + 3u] = to_storage(out.w); }
+}
+
+fn store_parts(
+    base: u32, first: u32, total: f32,
+    own: ptr<private, array<vec4<f32>, 8>>, sums: ptr<private, array<vec4<f32>, 8>>,
+) {
+    store_part(base, first, (*own)[0], (*sums)[0], total);
+    store_part(base, first + 4u, (*own)[1], (*sums)[1], total);
+    store_part(base, first + 8u, (*own)[2], (*sums)[2], total);
+    store_part(base, first + 12u, (*own)[3], (*sums)[3], total);
+    store_part(base, first + 16u, (*own)[4], (*sums)[4], total);
+    store_part(base, first + 20u, (*own)[5], (*sums)[5], total);
+    store_part(base, first + 24u, (*own)[6], (*sums)[6], total);
+    store_part(base, first + 28u, (*own)[7], (*sums)[7], total);
+}
+
+@compute @workgroup_size(8)
+fn subgroup_keys(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.queries + 7u) / 8u;
+    let group = wid.x + wid.y * groups.x;
+    let b = group / across;
+    if (b >= params.batch) { return; }
+    let mine = group % across * 8u + lane;
+    let base = (b * params.queries + min(mine, params.queries - 1u)) * params.d;
+    let mask = present[b];
+    let valid = valid_keys(mask, b);
+    if ((mask & 1u) == 1u) {
+        load_own(&own_0, base, 0u);
+        if (QUADS > 8u) { load_own(&own_1, base, 32u); }
+        if (QUADS > 16u) { load_own(&own_2, base, 64u); load_own(&own_3, base, 96u); }
+    }
+    var peak = LOWEST;
+    var total = 0.0;
+    for (var key = 0u; key < valid; key++) {
+        let at = (b * params.keys + key) * params.d;
+        let part_0 = part_of_k(at, 4u * lane);
+        var part_1: vec4<f32>;
+        var part_2: vec4<f32>;
+        var part_3: vec4<f32>;
+        var score = products(&own_0, part_0);
+        if (QUADS > 8u) {
+            part_1 = part_of_k(at, 4u * lane + 32u);
+            score += products(&own_1, part_1);
+        }
+        if (QUADS > 16u) {
+            part_2 = part_of_k(at, 4u * lane + 64u);
+            part_3 = part_of_k(at, 4u * lane + 96u);
+            score += products(&own_2, part_2) + products(&own_3, part_3);
+        }
+        let highest = max(peak, score);
+        // Exactly 1 where the maximum stays, so that nothing is rounded then.
+        let shrink = select(1.0, exp(peak - highest), score > peak);
+        let weight = exp(score - highest);
+        peak = highest;
+        total = total * shrink + weight;
+        add_key(&sums_0, shrink, weight, part_0);
+        if (QUADS > 8u) { add_key(&sums_1, shrink, weight, part_1); }
+        if (QUADS > 16u) {
+            add_key(&sums_2, shrink, weight, part_2);
+            add_key(&sums_3, shrink, weight, part_3);
+        }
+    }
+    if (mine >= params.queries) { return; }
+    store_parts(base, 0u, total, &own_0, &sums_0);
+    if (QUADS > 8u) { store_parts(base, 32u, total, &own_1, &sums_1); }
+    if (QUADS > 16u) {
+        store_parts(base, 64u, total, &own_2, &sums_2);
+        store_parts(base, 96u, total, &own_3, &sums_3);
+    }
+}

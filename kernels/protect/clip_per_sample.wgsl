@@ -12,6 +12,7 @@ struct Params { batch: u32, p: u32, before: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> g: array<T>;
 @group(0) @binding(1) var<storage, read> g4: array<T4>;
+@group(0) @binding(1) var<storage, read> g8: array<T8>;
 @group(0) @binding(2) var<storage, read> valid: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<T>;
 @group(0) @binding(3) var<storage, read_write> y4: array<T4>;
@@ -40,11 +41,32 @@ fn sum_of_squares(sample: u32, first: u32) -> f32 {
     return sum;
 }
 
+// The same where p % 8 = 0, eight elements at a time: every WG-th eight of a sample.
+fn sum_of_squares8(sample: u32, first: u32) -> f32 {
+    let eighths = params.p / 8u;
+    var sum = vec4<f32>();
+    for (var i = 0u; i < EACH / 8u; i++) {
+        let at = first + i * WG;
+        if (at < eighths) {
+            let v = from_storage8(g8[sample * eighths + at]);
+            sum += v[0] * v[0] + v[1] * v[1];
+        }
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
 // One partial sum an invocation: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
 fn norms_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (valid[params.before + wid.y] == 0u) { return; }
     squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
+}
+
+@compute @workgroup_size(WG)
+fn norms_eight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (valid[params.before + wid.y] == 0u) { return; }
+    let first = wid.x * WG * (EACH / 8u) + lane;
+    squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares8(wid.y, first);
 }
 
 var<workgroup> partial: array<f32, WG>;
@@ -99,4 +121,22 @@ fn scale_four(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     var out = vec4<f32>();
     if (valid[params.before + wid.y] != 0u) { out = vec4<f32>(g4[at]) * factor[wid.y]; }
     y4[at] = to_storage4(out);
+}
+
+// EACH elements an invocation, eight at a time: p % 8 = 0. One look at the sample's factor for all.
+@compute @workgroup_size(WG)
+fn scale_eight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let eighths = params.p / 8u;
+    let first = wid.x * WG * (EACH / 8u) + lane;
+    let is_there = valid[params.before + wid.y] != 0u;
+    var scale = 0.0;
+    if (is_there) { scale = factor[wid.y]; }
+    for (var i = 0u; i < EACH / 8u; i++) {
+        let at = first + i * WG;
+        if (at >= eighths) { break; }
+        var out = mat2x4<f32>();
+        if (is_there) { out = from_storage8(g8[wid.y * eighths + at]) * scale; }
+        y4[2u * (wid.y * eighths + at)] = to_storage4(out[0]);
+        y4[2u * (wid.y * eighths + at) + 1u] = to_storage4(out[1]);
+    }
 }

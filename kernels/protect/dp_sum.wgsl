@@ -12,11 +12,14 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> g: array<T>;
+@group(0) @binding(1) var<storage, read> g8: array<T8>;
 @group(0) @binding(2) var<storage, read> valid: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<T>;
+@group(0) @binding(3) var<storage, read_write> y4: array<T4>;
 @group(0) @binding(4) var<storage, read_write> squares: array<f32>;
 @group(0) @binding(5) var<storage, read_write> factor: array<f32>;
 @group(0) @binding(6) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(6) var<storage, read_write> sums4: array<vec4<f32>>;
 
 override WG: u32 = 64u;
 // Elements of one invocation in the sums.
@@ -26,6 +29,8 @@ override LIMIT: f32 = 1.0;
 override PARTS: u32 = 1u;
 
 const BLOCK: u32 = 32u;
+// The factor of a padded sample; all others are above it.
+const PADDED: f32 = -1.0;
 
 // Every WG-th element of a sample from `first` on.
 fn sum_of_squares(sample: u32, first: u32) -> f32 {
@@ -40,11 +45,32 @@ fn sum_of_squares(sample: u32, first: u32) -> f32 {
     return sum;
 }
 
+// The same where p % 8 = 0, eight elements at a time: every WG-th eight of a sample.
+fn sum_of_squares8(sample: u32, first: u32) -> f32 {
+    let eighths = params.p / 8u;
+    var sum = vec4<f32>();
+    for (var i = 0u; i < EACH / 8u; i++) {
+        let at = first + i * WG;
+        if (at < eighths) {
+            let v = from_storage8(g8[sample * eighths + at]);
+            sum += v[0] * v[0] + v[1] * v[1];
+        }
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
 // One partial sum an invocation: no barrier, the choice for CPU adapters.
 @compute @workgroup_size(WG)
 fn norms_thread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (valid[params.before + wid.y] == 0u) { return; }
     squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares(wid.y, wid.x * WG * EACH + lane);
+}
+
+@compute @workgroup_size(WG)
+fn norms_eight(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (valid[params.before + wid.y] == 0u) { return; }
+    let first = wid.x * WG * (EACH / 8u) + lane;
+    squares[wid.y * PARTS + wid.x * WG + lane] = sum_of_squares8(wid.y, first);
 }
 
 var<workgroup> partial: array<f32, WG>;
@@ -65,7 +91,11 @@ fn norms_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
 @compute @workgroup_size(WG)
 fn factors(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let sample = wid.x * WG + lane;
-    if (sample >= params.batch || valid[params.before + sample] == 0u) { return; }
+    if (sample >= params.batch) { return; }
+    if (valid[params.before + sample] == 0u) {
+        factor[sample] = PADDED;
+        return;
+    }
     var total = 0.0;
     for (var first = 0u; first < PARTS; first += BLOCK) {
         var sum = 0.0;
@@ -139,13 +169,18 @@ fn noise(column: u32) -> f32 {
     return select(z.x, z.y, (column & 1u) != 0u) * params.scale;
 }
 
+// The same for four neighbouring columns, which share their random words.
+fn noise4(quad: u32) -> vec4<f32> {
+    let w = philox(vec4<u32>(quad, params.tensor, params.step, 0u));
+    return vec4<f32>(radius(w.x) * turn(w.y), radius(w.z) * turn(w.w)) * params.scale;
+}
+
 // Every `stride`-th sample of a column from `first` on.
 fn clipped_sum(column: u32, first: u32, stride: u32) -> f32 {
     var sum = 0.0;
     for (var sample = first; sample < params.batch; sample += stride) {
-        if (valid[params.before + sample] != 0u) {
-            sum += f32(g[sample * params.p + column]) * factor[sample];
-        }
+        let scale = factor[sample];
+        if (scale != PADDED) { sum += f32(g[sample * params.p + column]) * scale; }
     }
     return sum;
 }
@@ -196,5 +231,73 @@ fn add_group(
     }
     if (lane < 32u && column < params.p) {
         y[column] = to_storage((partial[lane] + noise(column)) / params.expected);
+    }
+}
+
+// What follows takes eight columns at a time: p % 8 = 0. An invocation has SPAN such eights, WG
+// apart, so that a sample's factor is loaded once for all of them.
+const SPAN: u32 = 4u;
+
+// Eights from the end on repeat the last one and are not stored.
+fn add_eight(sum: ptr<function, mat2x4<f32>>, base: u32, at: u32, scale: f32) {
+    *sum += from_storage8(g8[base + min(at, params.p / 8u - 1u)]) * scale;
+}
+
+fn clipped_sums8(first: u32) -> array<mat2x4<f32>, SPAN> {
+    var a: mat2x4<f32>;
+    var b: mat2x4<f32>;
+    var c: mat2x4<f32>;
+    var d: mat2x4<f32>;
+    for (var sample = 0u; sample < params.batch; sample++) {
+        let scale = factor[sample];
+        if (scale != PADDED) {
+            let base = sample * (params.p / 8u);
+            add_eight(&a, base, first, scale);
+            add_eight(&b, base, first + WG, scale);
+            add_eight(&c, base, first + 2u * WG, scale);
+            add_eight(&d, base, first + 3u * WG, scale);
+        }
+    }
+    return array<mat2x4<f32>, SPAN>(a, b, c, d);
+}
+
+fn finish8(at: u32, sum: mat2x4<f32>) {
+    y4[2u * at] = to_storage4((sum[0] + noise4(2u * at)) / params.expected);
+    y4[2u * at + 1u] = to_storage4((sum[1] + noise4(2u * at + 1u)) / params.expected);
+}
+
+@compute @workgroup_size(WG)
+fn add_thread8(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = (wid.x + wid.y * groups.x) * WG * SPAN + lane;
+    var own = clipped_sums8(first);
+    for (var i = 0u; i < SPAN; i++) {
+        let at = first + i * WG;
+        if (at < params.p / 8u) { finish8(at, own[i]); }
+    }
+}
+
+// The same for one slice of the batch; the last one finishes.
+@compute @workgroup_size(WG)
+fn add_slice8(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = (wid.x + wid.y * groups.x) * WG * SPAN + lane;
+    var own = clipped_sums8(first);
+    for (var i = 0u; i < SPAN; i++) {
+        let at = first + i * WG;
+        if (at >= params.p / 8u) { break; }
+        if (params.before > 0u) { own[i] += mat2x4<f32>(sums4[2u * at], sums4[2u * at + 1u]); }
+        if (params.after > 0u) {
+            sums4[2u * at] = own[i][0];
+            sums4[2u * at + 1u] = own[i][1];
+        } else {
+            finish8(at, own[i]);
+        }
     }
 }

@@ -9,8 +9,8 @@ use ndarray::{Array2, Ix3, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -22,6 +22,10 @@ struct CrossCorrelationLag;
 /// llvmpipe leaves loops after 65,535 turns.
 const MOST_TURNS: usize = 65_000;
 
+/// Invocations of a subgroup of `subgroup_lags`, and the lags it has.
+const SUBGROUP: usize = 8;
+const LAGS: usize = 32;
+
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant {
@@ -31,6 +35,15 @@ const VARIANTS: &[Variant] = &[
                 .then(|| format!("{turns} turns of a loop, some drivers leave it at {MOST_TURNS}"))
         },
         ..Variant::new("thread", &[("WG", 8.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let turns = shape["f"] * (shape["t"].div_ceil(SUBGROUP) + 2);
+            (turns > MOST_TURNS)
+                .then(|| format!("{turns} turns of a loop, some drivers leave it at {MOST_TURNS}"))
+        },
+        ..Variant::new("subgroup_lags", &[("WG", 8.0)])
     },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
@@ -43,6 +56,9 @@ const MUTANTS: &[Mutant] = &[
         "r[base + l] > r[base + best]",
         "r[base + l] >= r[base + best]",
     ),
+    Mutant::new("neighbour on the wrong side", "lane < j)", "lane <= j)"),
+    Mutant::new("last lags without their steps", "start + 32u", "start + 24u"),
+    Mutant::new("step beyond the stream", "step < params.steps + params.reach", "true"),
     Mutant::new("lag counted from zero", "- i32(params.reach)", ""),
     Mutant::new("ties of the tree ignored", "&& place[lane + half] < place[lane]", "&& false"),
     Mutant::new("a level of the tree left out", "half > 0u", "half > 1u"),
@@ -128,6 +144,10 @@ impl Kernel for CrossCorrelationLag {
                 run(if vectors { "thread4" } else { "thread" }, spill((b * lags).div_ceil(lanes))),
                 run("thread_peak", spill(b.div_ceil(lanes))),
             ],
+            "subgroup_lags" => vec![
+                run("subgroup_lags", spill(b * lags.div_ceil(LAGS))),
+                run("thread_peak", spill(b.div_ceil(lanes))),
+            ],
             _ => vec![
                 run(if vectors { "group4" } else { "group" }, spill(b * lags)),
                 run("group_peak", spill(b)),
@@ -190,10 +210,13 @@ fn overlap(shape: &Shape, l: usize) -> (usize, usize, usize) {
 }
 
 /// Most additions one term passes through: the loop of one invocation, then the tree.
-fn depth(terms: usize, variant: &Variant) -> usize {
+fn depth(steps: usize, f: usize, variant: &Variant) -> usize {
+    let terms = steps * f;
     let lanes = variant.constant("WG");
     match variant.name {
         "thread" => terms,
+        // Of the steps every eighth, which need not start with the overlap.
+        "subgroup_lags" => (steps.div_ceil(SUBGROUP) + 1) * f + SUBGROUP,
         _ => 4 * terms.div_ceil(4 * lanes) + lanes.ilog2() as usize,
     }
 }
@@ -225,7 +248,7 @@ fn correlate<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
         let a = a.slice(s![sample, early..early + steps, ..]);
         let b = b.slice(s![sample, late..late + steps, ..]);
         let pairs = a.iter().copied().zip(b.iter().copied());
-        S::dot(pairs, depth(steps * f, problem.variant))
+        S::dot(pairs, depth(steps, f, problem.variant))
     };
     // One row a lag, so that a sample of them is cheap.
     let r = by_rows(rows, batch * lags, 1, |row, mut r| r[0] = value(row / lags, row % lags));

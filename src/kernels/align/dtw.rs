@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -24,12 +24,19 @@ struct Dtw;
 /// Turns of all loops of one invocation in one dispatch of `serial`: llvmpipe leaves loops after
 /// 65,535.
 const MOST_TURNS: usize = 60_000;
+/// Rows of `subgroup_rows` that are on their way at the same time.
+const ROWS_AT_ONCE: usize = 8;
 /// Rows one invocation of `wavefront` holds.
 const MOST_ROWS: usize = 8;
 
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses: refuses_long, ..Variant::new("serial", &[("WG", 8.0)]) },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: refuses_long,
+        ..Variant::new("subgroup_rows", &[("WG", 8.0)])
+    },
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
@@ -57,6 +64,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("left before up", "if (up <= left)", "if (up < left)"),
     Mutant::new("corner of the wrong column", "corner = over;", "corner = up;"),
     Mutant::new("diagonal of the wrong column", "Cursor(up, sum,", "Cursor(sum, sum,"),
+    Mutant::new("corner of the wrong column in a subgroup", "corner = up.w;", "corner = up.z;"),
+    Mutant::new("last row of eight not kept", "if (lane == 7u)", "if (lane == 6u)"),
+    Mutant::new("code of the first row not left", "select(LEFT, FIRST, j == 0u)", "FIRST"),
     Mutant::new("path counted without its end", "var count = 1u;", "var count = 0u;"),
     Mutant::new("last word never written", "|| j + 1u == params.columns", ""),
     Mutant::new(
@@ -131,12 +141,27 @@ impl Kernel for Dtw {
         let (b, n, m, lanes) = (shape["b"], shape["n"], shape["m"], variant.constant("WG"));
         let run = |entry, grid| Dispatch::new(entry, grid);
         let each = spill(b.div_ceil(lanes));
-        let serial = variant.name == "serial";
-        let mut dispatches = if serial {
-            bands(shape).map(|band| Dispatch { constants: band, ..run("serial", each) }).collect()
-        } else {
-            let rows = n.div_ceil(lanes) as f64;
-            vec![Dispatch { constants: vec![("ROWS", rows)], ..run("wavefront", spill(b)) }]
+        let banded = |rows, entry, grid| -> Vec<Dispatch> {
+            let of = |constants| Dispatch { constants, ..run(entry, grid) };
+            bands(n, rows).map(of).collect()
+        };
+        // The test that ends a loop counts as a turn.
+        let mut dispatches = match variant.name {
+            "serial" => banded(MOST_TURNS / (m.div_ceil(16) + 2), "serial", each),
+            "subgroup_rows" => {
+                let entry = if m % 4 == 0 { "subgroup_rows4" } else { "subgroup_rows" };
+                let eights = MOST_TURNS / (m.div_ceil(4) + ROWS_AT_ONCE + 1);
+                banded(eights * ROWS_AT_ONCE, entry, spill(b))
+            }
+            _ => {
+                let rows = n.div_ceil(lanes) as f64;
+                vec![Dispatch { constants: vec![("ROWS", rows)], ..run("wavefront", spill(b)) }]
+            }
+        };
+        let above = match variant.name {
+            "serial" => Some(Buffer::new("above", Elem::F32, m, b)),
+            "subgroup_rows" => Some(Buffer::new("above", Elem::F32, b, m.next_multiple_of(4))),
+            _ => None,
         };
         dispatches.push(run("trace", each));
         Launch {
@@ -145,7 +170,7 @@ impl Kernel for Dtw {
                 Buffer::new("moves", Elem::U2, b * n, m.next_multiple_of(16)),
                 Buffer::new("length", Elem::U32, b, 1),
             ],
-            scratch: serial.then(|| Buffer::new("above", Elem::F32, m, b)).into_iter().collect(),
+            scratch: above.into_iter().collect(),
             dispatches,
         }
     }
@@ -168,11 +193,8 @@ fn of(b: usize, n: usize, m: usize) -> Shape {
     Shape::new(&[("b", b), ("n", n), ("m", m)])
 }
 
-/// The rows of every dispatch of `serial`, as override constants.
-fn bands(shape: &Shape) -> impl Iterator<Item = Vec<(&'static str, f64)>> {
-    let (n, words) = (shape["n"], shape["m"].div_ceil(16));
-    // The test that ends a loop counts as a turn.
-    let rows = MOST_TURNS / (words + 2);
+/// Of `n` rows those of every dispatch, at most `rows`, as override constants.
+fn bands(n: usize, rows: usize) -> impl Iterator<Item = Vec<(&'static str, f64)>> {
     let begins = (0..n).step_by(rows);
     begins.map(move |begin| vec![("BEGIN", begin as f64), ("END", n.min(begin + rows) as f64)])
 }

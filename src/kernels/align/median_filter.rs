@@ -20,6 +20,7 @@ const MAX_WIDTH: usize = 29;
 const VARIANTS: &[Variant] = &[
     Variant { refuses: refuses_width, ..Variant::new("single", &[("WG", 64.0)]) },
     Variant { refuses: refuses_width, ..Variant::new("quad", &[("WG", 64.0)]) },
+    Variant { refuses: refuses_run, ..Variant::new("run", &[("WG", 8.0)]) },
 ];
 
 fn refuses_width(shape: &Shape) -> Option<String> {
@@ -28,11 +29,22 @@ fn refuses_width(shape: &Shape) -> Option<String> {
         .then(|| format!("width {w} is not odd and at most {MAX_WIDTH}"))
 }
 
+/// Times four outputs of one invocation of `run`.
+const RUN: usize = 4;
+
+fn refuses_run(shape: &Shape) -> Option<String> {
+    let (t, w) = (shape["t"], shape["w"]);
+    let ragged = || (!t.is_multiple_of(4)).then(|| format!("rows of {t}, not a multiple of 4"));
+    (!matches!(w, 3 | 5 | 7)).then(|| format!("width {w} is none of 3, 5 and 7")).or_else(ragged)
+}
+
 const MUTANTS: &[Mutant] = &[
     Mutant::new("edge repeated", "abs(last - abs(i))", "abs(last - select(i, -1 - i, i < 0))"),
     Mutant::new("the next larger value", "return held[1];", "return held[2];"),
     Mutant::new("fifth value dropped", "min(most, max(least, q))", "least"),
     Mutant::new("short rows filtered", "params.t <= WIDTH / 2u", "params.t < WIDTH / 2u"),
+    Mutant::new("edge of a run repeated", "v.xwzy", "v.wzyx"),
+    Mutant::new("end of a run repeated", "v.zyxw", "v.wzyx"),
     Mutant::new("window shifted", "i32(WIDTH / 2u)", "i32(WIDTH / 2u - 1u)"),
     Mutant::new("last value of the window never added", "if (count > 3u)", "if (count > 4u)"),
 ];
@@ -64,6 +76,8 @@ impl Kernel for MedianFilter {
                 of(3, 31, 1),
                 of(1, 1, 3),
                 of(0, 8, 5),
+                of(33, 20, 7),
+                of(9, 16, 3),
             ],
             Preset::Models => vec![
                 of(4_480, 1_500, 7).from("Whisper-large-v3 alignment heads"),
@@ -83,7 +97,11 @@ impl Kernel for MedianFilter {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (r, t) = (shape["r"], shape["t"]);
-        let invocations = if variant.name == "quad" { r * t.div_ceil(4) } else { r * t };
+        let invocations = match variant.name {
+            "quad" => r * t.div_ceil(4),
+            "run" => r * t.div_ceil(4 * RUN),
+            _ => r * t,
+        };
         let grid = spill(invocations.div_ceil(variant.constant("WG")));
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), r, t), grid);
         launch.dispatches[0].entry = variant.name;

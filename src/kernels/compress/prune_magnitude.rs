@@ -22,14 +22,10 @@ const VARIANTS: &[Variant] = &[
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("one survivor too few", "state[1] = params.keep;", "state[1] = params.keep - 1u;"),
-    Mutant::new("of equal ones the last stays", "params.n - 1u - index", "index"),
-    Mutant::new("signs not ignored", "vec4<u32>(0x7fffffffu)", "vec4<u32>(0xffffffffu)"),
-    Mutant::new("all of the last magnitude stay", "index >= state[2]", "index >= 0u"),
-    Mutant::new(
-        "last vector not counted",
-        "quad < min(first + WG * EACH, quads())",
-        "quad + 1u < min(first + WG * EACH, quads())",
-    ),
+    Mutant::new("of equal ones the last stays", "last.n - 1u - index", "index"),
+    Mutant::new("signs not ignored", "u32 = 0x7fffffffu", "u32 = 0xffffffffu"),
+    Mutant::new("all of the last magnitude stay", ">= vec4<u32>(last.key)", ">= vec4<u32>()"),
+    Mutant::new("last vector not counted", "quad < end; quad += WG", "quad + 1u < end; quad += WG"),
     Mutant::new("higher digits not compared", "agrees && among", "among"),
     Mutant::new("a level of the scan left out", "reach < 256u", "reach < 128u"),
 ];

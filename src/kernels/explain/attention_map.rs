@@ -5,8 +5,8 @@ use ndarray::{Array2, ArrayView4, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,8 +17,13 @@ struct AttentionMap;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("thread", &[("WG", 8.0)]),
+    Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("subgroup_block", &[]) },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
+
+/// Queries and keys that a subgroup multiplies at a time in `subgroup_block`.
+const BLOCK: usize = 8;
+const KEYS: usize = 32;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("scale a per mille too large", "* params.scale", "* params.scale * 1.001"),
@@ -29,6 +34,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("length ignored", "min(len[batch_of(row)], params.keys)", "params.keys"),
     Mutant::new("head of the next row", "row / params.queries %", "(row + 1u) / params.queries %"),
     Mutant::new("ragged end of d dropped", "i < params.d", "i + 1u < params.d"),
+    Mutant::new("query of another invocation", "subgroupBroadcast(query, 5u)", {
+        "subgroupBroadcast(query, 4u)"
+    }),
+    Mutant::new("products of three elements", "+ v.w * t[3]", ""),
+    Mutant::new("sum of one invocation's keys", "subgroupAdd(totals[i])", "8.0 * totals[i]"),
     Mutant::new("maximum and sum swapped", "+ other, is_sum)", "+ other, !is_sum)"),
 ];
 
@@ -96,6 +106,9 @@ impl Kernel for AttentionMap {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, h, q, k) = (shape["b"], shape["h"], shape["q"], shape["k"]);
+        if variant.name == "subgroup_block" {
+            return in_blocks(shape, dtype);
+        }
         let lanes = variant.constant("WG");
         let rows = b * h * q;
         let groups = match (k, variant.name) {
@@ -130,6 +143,28 @@ impl Kernel for AttentionMap {
 
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         attention_map(problem, rows)
+    }
+}
+
+/// The launch of `subgroup_block`: scores of eight queries by 32 keys, then their weights.
+fn in_blocks(shape: &Shape, dtype: Dtype) -> Launch {
+    let (b, h, q, k) = (shape["b"], shape["h"], shape["q"], shape["k"]);
+    let rows = b * h * q;
+    let blocks = if k == 0 { 0 } else { b * h * q.div_ceil(BLOCK) };
+    let entry = if shape["d"].is_multiple_of(4) { "block4" } else { "block_any" };
+    Launch {
+        outputs: vec![
+            Buffer::new("weights", dtype.storage(), rows, k),
+            Buffer::new("map", dtype.storage(), b * q, k),
+        ],
+        scratch: vec![
+            Buffer::new("scratch", Elem::F32, rows, k.next_multiple_of(KEYS)),
+            Buffer::new("extremes", Elem::F32, rows, 2),
+        ],
+        dispatches: vec![
+            Dispatch::new(entry, spill(blocks)),
+            Dispatch::new("weigh4", spill((b * q * k.div_ceil(4)).div_ceil(BLOCK))),
+        ],
     }
 }
 
@@ -189,7 +224,12 @@ fn row_of_weights<S: Scalar>(problem: &Problem, b: usize, head: usize, query: us
         })
         .collect();
     let Some(peak) = scores.iter().copied().reduce(S::max) else { return Vec::new() };
-    let lanes = if problem.variant.name == "group" { problem.variant.constant("WG") } else { 1 };
+    let lanes = match problem.variant.name {
+        "group" => problem.variant.constant("WG"),
+        // Four keys of each invocation join, then those of the next block, then the subgroup's.
+        "subgroup_block" => KEYS,
+        _ => 1,
+    };
     let depth = valid.div_ceil(lanes) + lanes.ilog2() as usize;
     let terms: Vec<S> = scores.iter().map(|&score| (score - peak).exp()).collect();
     let total = S::sum(terms.iter().copied(), depth);

@@ -7,8 +7,8 @@ use ndarray::{Array2, ArrayView1, ArrayView4, Axis, Ix2, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -29,6 +29,10 @@ const VARIANTS: &[Variant] = &[
     },
     Variant::new("layers", &[("WG", 8.0)]),
     Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        ..Variant::new("broadcast", &[("WG", 8.0)])
+    },
+    Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
             (shape["t"] > MAX_FUSED_T)
@@ -46,6 +50,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("first layer twice", "let base = (below - 1u)", "let base = (max(below, 2u) - 2u)"),
     Mutant::new("layer transposed", "mixed[base + j * params.t];", {
         "mixed[base - column + column * params.t + j];"
+    }),
+    Mutant::new("lower rows like the upper ones", "row + 8u + lane", "row + lane"),
+    Mutant::new("row of another invocation", "subgroupBroadcast(own, 6u)", {
+        "subgroupBroadcast(own, 5u)"
     }),
     Mutant::new("slices all to the first layers", "params.first * params.t + ", ""),
     Mutant::new("last token dropped", "j < params.t; j++) {\n        let rows", {
@@ -135,8 +143,11 @@ impl Kernel for AttentionRollout {
         for (step, layer) in (0..l - 1).rev().enumerate() {
             let source = if step == 0 { 0 } else { 2 - step % 2 };
             let constants = vec![("LAYER", layer as f64), ("SOURCE", source as f64)];
-            let grid = [t.div_ceil(lanes) as u32, t.div_ceil(4) as u32, 1];
-            dispatches.push(Dispatch { constants, ..run("multiply", grid) });
+            let multiply = match variant.name {
+                "broadcast" => ("multiply_rows", [t.div_ceil(32) as u32, t.div_ceil(16) as u32, 1]),
+                _ => ("multiply", [t.div_ceil(lanes) as u32, t.div_ceil(4) as u32, 1]),
+            };
+            dispatches.push(Dispatch { constants, ..run(multiply.0, multiply.1) });
         }
         let scratch = vec![scratch("mixed", l * t), scratch("ping", t), scratch("pong", t)];
         Launch { outputs, scratch, dispatches }
@@ -197,7 +208,7 @@ fn attention_rollout<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>
     let (l, h, t) = (problem.shape["l"], problem.shape["h"], problem.shape["t"]);
     let a: ArrayView4<f32> = problem.inputs.float("a");
     let depth = match problem.variant.name {
-        "layers" | "slices8" => t,
+        "layers" | "slices8" | "broadcast" => t,
         _ => {
             let lanes = problem.variant.constant("WG");
             t.div_ceil(lanes) + lanes.ilog2() as usize

@@ -7,8 +7,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -25,6 +25,11 @@ const BOTH: u32 = 3;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses: refuses_wide, ..Variant::new("thread", &[("WG", 8.0)]) },
+    Variant {
+        refuses: refuses_wide,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        ..Variant::new("subgroup_keys", &[])
+    },
     Variant { refuses: refuses_wide, suits: Suits::Gpu, ..Variant::new("staged", &[("WG", 64.0)]) },
 ];
 
@@ -42,6 +47,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last staged key dropped", "key < staged_keys", "key + 1u < staged_keys"),
     Mutant::new("sum not rescaled when the maximum grows", "(*state).total *= shrink;", ""),
     Mutant::new("values not rescaled when the maximum grows", "(*state).sums[c] *= shrink;", ""),
+    Mutant::new("total not rescaled by the subgroup", "total = total * shrink +", "total +="),
+    Mutant::new("values not rescaled by the subgroup", "(*sums)[0] * shrink", "(*sums)[0]"),
+    Mutant::new("last query of eight stores nothing", "mine >= params.queries)", {
+        "mine + 1u >= params.queries)"
+    }),
+    Mutant::new("keys from another invocation", "subgroupBroadcast(part, 1u)", {
+        "subgroupBroadcast(part, 0u)"
+    }),
     Mutant::new("scaled after all", "weigh(&state, score)", "weigh(&state, 0.5 * score)"),
     Mutant::new("keys of the first sample for all", "(b * params.keys", "(0u * params.keys"),
     Mutant::new(
@@ -125,10 +138,10 @@ impl Kernel for NonlocalGate {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, q, d) = (shape["b"], shape["q"], shape["d"]);
-        let lanes = variant.constant("WG");
         let workgroups = match variant.name {
-            "thread" => (b * q).div_ceil(lanes),
-            _ => b * q.div_ceil(lanes),
+            "thread" => (b * q).div_ceil(variant.constant("WG")),
+            "subgroup_keys" => b * q.div_ceil(8),
+            _ => b * q.div_ceil(variant.constant("WG")),
         };
         let output = Buffer::new("y", dtype.storage(), b * q, d);
         let mut launch = Launch::single(output, spill(workgroups));

@@ -27,7 +27,17 @@ const VARIANTS: &[Variant] = &[
         },
         ..Variant::new("split", &[("WG", 64.0), ("ROWS", 16.0)])
     },
+    Variant { refuses: refuses_long, ..Variant::new("strip", &[("WG", 8.0)]) },
 ];
+
+/// Turns of the loop of an invocation of `strip`: llvmpipe leaves loops after 65,535.
+const MOST_TURNS: usize = 60_000;
+
+fn refuses_long(shape: &Shape) -> Option<String> {
+    let each = widths::widths(shape);
+    let turns = 2 * cells(&each[..each.len() - 1]);
+    (turns > MOST_TURNS).then(|| format!("{turns} turns of a loop, some drivers end it before"))
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "((mask >> (m - 1u)) & 1u) == 0u", "false"),
@@ -39,6 +49,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("first modality dropped", "m > begin; m--", "m > begin + 1u; m--"),
     Mutant::new("last cell dropped", "index >= params", "index + 1u >= params"),
     Mutant::new("last row of tables dropped", "i < min(start", "i + 1u < min(start"),
+    Mutant::new("strip without the ones", "select(entry, 1.0, i == 0u)", "entry"),
+    Mutant::new("strip of an absent modality", "((mask >> m) & 1u) == 1u && i > 0u", "i > 0u"),
+    Mutant::new("strip without a factor", "let left = factor * entry", "let left = entry"),
     Mutant::new("factor of the table left out", "factor * table[j]", "table[j]"),
 ];
 
@@ -120,6 +133,13 @@ impl Kernel for TensorFusion {
             let workgroups = (b * cells).div_ceil(variant.constant("WG"));
             let mut launch = Launch::single(output, spill(workgroups));
             launch.dispatches[0].entry = "cell";
+            return launch;
+        }
+        if variant.name == "strip" {
+            let last = each[each.len() - 1] + 1;
+            let workgroups = (b * last.div_ceil(4)).div_ceil(variant.constant("WG"));
+            let mut launch = Launch::single(output, spill(workgroups));
+            launch.dispatches[0].entry = if last % 4 == 0 { "strip4" } else { "strip" };
             return launch;
         }
         let (from, right) = split(&each);

@@ -12,6 +12,9 @@ use std::ops::Range;
 pub const C: f32 = 1.0;
 const _: () = assert!(C > 0.0, "a norm of zero or less would clip everything away");
 
+/// Elements that are read at a time where the length of a sample is a multiple of them.
+pub const WIDE: usize = 8;
+
 /// Partial sums that are added before they join the total.
 const BLOCK: usize = 32;
 
@@ -28,7 +31,8 @@ pub const VARIANTS: &[Variant] = &[
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 256.0), ("EACH", 16.0)]) },
 ];
 
-fn groups(p: usize, variant: &Variant) -> usize {
+/// Workgroups along a sample, of which every invocation takes EACH elements.
+pub fn groups(p: usize, variant: &Variant) -> usize {
     p.div_ceil(variant.constant("WG") * variant.constant("EACH"))
 }
 
@@ -40,11 +44,18 @@ fn parts(p: usize, variant: &Variant) -> usize {
     }
 }
 
+/// Whether gradients are read eight elements at a time; `group`, made for GPUs, never does.
+pub fn is_wide(p: usize, variant: &Variant) -> bool {
+    variant.name != "group" && p > 0 && p.is_multiple_of(WIDE)
+}
+
 /// Most additions that one square passes through.
 fn depth(p: usize, variant: &Variant) -> usize {
     let tree = if variant.name == "group" { variant.constant("WG").ilog2() as usize } else { 0 };
     let parts = parts(p, variant);
     let each = variant.constant("EACH").min(p.div_ceil(variant.constant("WG")));
+    // Both halves of eight join, then the sum, whose four elements join at the end.
+    let each = if is_wide(p, variant) { each.div_ceil(WIDE) + 3 } else { each };
     each + tree + BLOCK.min(parts) + parts.div_ceil(BLOCK)
 }
 
@@ -122,7 +133,11 @@ pub fn factors(b: usize, p: usize, variant: &Variant, elem: Elem) -> Vec<Dispatc
     let parts = parts(p, variant);
     let constants =
         vec![("LIMIT", f64::from(limit(p, variant, elem))), ("PARTS", parts.max(1) as f64)];
-    let norms = if variant.name == "group" { "norms_group" } else { "norms_thread" };
+    let norms = match variant.name {
+        "group" => "norms_group",
+        _ if is_wide(p, variant) => "norms_eight",
+        _ => "norms_thread",
+    };
     let per_sample = if p == 0 { 0 } else { b.div_ceil(variant.constant("WG")) };
     let run = |entry, grid| Dispatch { constants: constants.clone(), ..Dispatch::new(entry, grid) };
     let parts_of_all = [groups(p, variant) as u32, b as u32, 1];

@@ -24,6 +24,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("last element dropped", "at < params.p", "at + 1u < params.p"),
     Mutant::new("factor of the first sample", "factor[wid.y]", "factor[0]"),
+    Mutant::new("high half of eight not squared", "+ v[1] * v[1]", "+ v[0] * v[1]"),
+    Mutant::new("low half of eight twice", "to_storage4(out[1])", "to_storage4(out[0])"),
     Mutant::new("padding clipped too", "valid[params.before + wid.y] != 0u", "true"),
     Mutant::new("norm not squared", "sum += value * value", "sum += abs(value)"),
     Mutant::new("slices all from the first sample", "params.before + ", ""),
@@ -85,8 +87,12 @@ impl Kernel for ClipPerSample {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, p) = (shape["b"], shape["p"]);
-        let (entry, each) = if p % 4 == 0 { ("scale_four", 4) } else { ("scale_each", 1) };
-        let across = p.div_ceil(each * variant.constant("WG"));
+        let lanes = variant.constant("WG");
+        let (entry, across) = match p % 4 {
+            _ if clip::is_wide(p, variant) => ("scale_eight", clip::groups(p, variant)),
+            0 => ("scale_four", p.div_ceil(4 * lanes)),
+            _ => ("scale_each", p.div_ceil(lanes)),
+        };
         let slices = clip::slices(shape, variant, dtype.storage());
         let mut dispatches = Vec::new();
         for samples in &slices {

@@ -20,13 +20,18 @@ const SCALE: f32 = 1.5 * clip::C;
 const _: () = assert!(SCALE > 0.0, "a sum without noise is not private");
 /// Columns of one workgroup and slices of the batch in `add_group`.
 const COLUMNS: usize = 32;
+/// Times eight columns of one invocation where they are read eight at a time.
+const SPAN: usize = 4;
 const SLICES: usize = 8;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("noise left out", "+ noise(column)", ""),
-    Mutant::new("sum of samples without clipping", "* factor[sample]", ""),
-    Mutant::new("padding added", "valid[params.before + sample] != 0u", "true"),
+    Mutant::new("sum of samples without clipping", "+ column]) * scale", "+ column])"),
+    Mutant::new("padding added", "scale != PADDED", "true"),
     Mutant::new("last sample dropped", "sample < params.batch;", "sample + 1u < params.batch;"),
+    Mutant::new("wide sum without clipping", "- 1u)]) * scale", "- 1u)])"),
+    Mutant::new("high half of eight not squared", "+ v[1] * v[1]", "+ v[0] * v[1]"),
+    Mutant::new("first eight columns for all", "finish8(at, own[i])", "finish8(at, own[0])"),
     Mutant::new("noise of the next block", "column / 4u, params", "column / 4u + 1u, params"),
     Mutant::new("sine for cosine", "select(z.x, z.y", "select(z.y, z.x"),
     Mutant::new("clipped without margin", "{ scale = LIMIT *", "{ scale = 1.002 * LIMIT *"),
@@ -89,11 +94,14 @@ impl Kernel for DpSum {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        let (b, p) = (shape["b"], shape["p"]);
+        let (b, p, lanes) = (shape["b"], shape["p"], variant.constant("WG"));
+        let wide = clip::WIDE * SPAN * lanes;
         let (entry, columns) = match variant.name {
-            "thread" => ("add_thread", variant.constant("WG")),
+            "thread" if clip::is_wide(p, variant) => ("add_thread8", wide),
+            "thread" => ("add_thread", lanes),
             "group" => ("add_group", COLUMNS),
-            _ => ("add_slice", variant.constant("WG")),
+            _ if clip::is_wide(p, variant) => ("add_slice8", wide),
+            _ => ("add_slice", lanes),
         };
         let slices = clip::slices(shape, variant, dtype.storage());
         let mut dispatches = Vec::new();

@@ -17,6 +17,7 @@ struct TopK;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses, ..Variant::new("insert", &[("WG", 8.0)]) },
+    Variant { refuses: refuses_many, ..Variant::new("registers", &[("WG", 8.0)]) },
     Variant { refuses, suits: Suits::Gpu, ..Variant::new("tournament", &[("WG", 64.0)]) },
 ];
 
@@ -24,6 +25,15 @@ const VARIANTS: &[Variant] = &[
 fn refuses(shape: &Shape) -> Option<String> {
     let (n, k) = (shape["n"], shape["k"]);
     (k > n).then(|| format!("k is {k}, a row has {n} elements"))
+}
+
+/// Elements that `registers` keeps.
+const MOST_KEPT: usize = 8;
+
+fn refuses_many(shape: &Shape) -> Option<String> {
+    let k = shape["k"];
+    let many = (k > MOST_KEPT).then(|| format!("k is {k}, registers hold {MOST_KEPT}"));
+    refuses(shape).or(many)
 }
 
 const MUTANTS: &[Mutant] = &[
@@ -45,6 +55,9 @@ const MUTANTS: &[Mutant] = &[
         "if (i + 1u >= params.k) { smallest",
         "if (i + 1u == params.k) { smallest",
     ),
+    Mutant::new("candidates not moved along", "vec4<bool>(low.w, high.xyz)", "vec4<bool>()"),
+    Mutant::new("places not moved along", "after_low, shift_low", "after_low, vec4<bool>()"),
+    Mutant::new("second four of eight left out", "offer4(v[1],", "offer4(v[0],"),
     Mutant::new("ties by the higher index", "a.index < b.index", "a.index > b.index"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new(
@@ -89,6 +102,8 @@ impl Kernel for TopK {
                 of(33, 65, 5),
                 of(3, 257, 257),
                 of(9, 1025, 7),
+                of(17, 264, 8),
+                of(5, 72, 3),
                 of(0, 8, 2),
                 // More rows than one grid dimension holds.
                 of(65_537, 3, 2),
@@ -115,9 +130,12 @@ impl Kernel for TopK {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (r, k) = (shape["r"], shape["k"]);
-        let workgroups = match variant.name {
-            "insert" => r.div_ceil(variant.constant("WG")),
-            _ => r,
+        let (entry, workgroups) = match variant.name {
+            "tournament" => ("tournament", r),
+            "registers" if shape["n"].is_multiple_of(8) => {
+                ("registers8", r.div_ceil(variant.constant("WG")))
+            }
+            entry => (entry, r.div_ceil(variant.constant("WG"))),
         };
         let grid = spill(workgroups);
         Launch {
@@ -126,7 +144,7 @@ impl Kernel for TopK {
                 Buffer::new("indices", Elem::U32, r, k),
             ],
             scratch: Vec::new(),
-            dispatches: vec![Dispatch::new(variant.name, grid)],
+            dispatches: vec![Dispatch::new(entry, grid)],
         }
     }
 
