@@ -110,18 +110,19 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     write_block(row + 4u, 1u, col + 4u * WG, WG, acc11);
 }
 
-// The vectors of row4 and col4 from scalars, zero beyond the row.
+// The vectors of row4 and col4 from scalars, zero beyond the row: what lies there is loaded from its
+// end, because a branch would cost more than a load.
 fn row_any(row: u32, q: u32) -> Sum4 {
-    let base = min(row, params.m - 1u) * params.k;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(x[base + i]); }
-    return v;
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(row, params.m - 1u) * params.k + min(i, vec4<u32>(params.k - 1u));
+    let v = Sum4(vec4<T>(x[at.x], x[at.y], x[at.z], x[at.w]));
+    return select(Sum4(), v, i < vec4<u32>(params.k));
 }
 fn col_any(col: u32, q: u32) -> Sum4 {
-    let base = min(col, params.n - 1u) * params.k;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(w[base + i]); }
-    return v;
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(col, params.n - 1u) * params.k + min(i, vec4<u32>(params.k - 1u));
+    let v = Sum4(vec4<T>(w[at.x], w[at.y], w[at.z], w[at.w]));
+    return select(Sum4(), v, i < vec4<u32>(params.k));
 }
 
 // Four rows and four columns for each invocation, because scalar loads dominate.
@@ -199,6 +200,58 @@ fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     if (lane == 0u) { write_block(wid.y * 4u, 1u, wid.x * 4u, 1u, partial[0]); }
 }
 
+// One row by sixteen columns a subgroup of eight, whose invocations take neighbouring vectors along
+// k. With columns of its own each would load a row of w further on than the one before, and those
+// fall into the same few sets of a cache where k is a multiple of 256.
+fn write_sums(row: u32, col: u32, lane: u32, part: Sum4) {
+    let sum = subgroupAdd(vec4<f32>(part));
+    if (lane > 0u) { return; }
+    for (var c = 0u; c < 4u; c++) { write(row, col + c, Sum(sum[c])); }
+}
+
+fn write_sixteen(row: u32, col: u32, lane: u32, parts: mat4x4<Sum>) {
+    write_sums(row, col, lane, parts[0]);
+    write_sums(row, col + 4u, lane, parts[1]);
+    write_sums(row, col + 8u, lane, parts[2]);
+    write_sums(row, col + 12u, lane, parts[3]);
+}
+
+@compute @workgroup_size(8)
+fn one_row(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let col = wid.x * 16u;
+    let quads = params.k / 4u;
+    var acc: mat4x4<Sum>;
+    for (var q = lane; q < quads; q += 8u) {
+        let row = row4(0u, q);
+        acc[0] += row * cols4(col, q);
+        acc[1] += row * cols4(col + 4u, q);
+        acc[2] += row * cols4(col + 8u, q);
+        acc[3] += row * cols4(col + 12u, q);
+    }
+    write_sixteen(0u, col, lane, acc);
+}
+
+// The same from scalars, a row a workgroup.
+fn weights(col: u32, i: u32) -> Sum4 {
+    let at = min(col + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u)) * params.k + i;
+    return Sum4(vec4<T>(w[at.x], w[at.y], w[at.z], w[at.w]));
+}
+
+@compute @workgroup_size(8)
+fn one_row_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let col = wid.x * 16u;
+    let k = params.k;
+    var acc: mat4x4<Sum>;
+    for (var i = lane; i < k; i += 8u) {
+        let value = Sum(x[wid.y * k + i]);
+        acc[0] += value * weights(col, i);
+        acc[1] += value * weights(col + 4u, i);
+        acc[2] += value * weights(col + 8u, i);
+        acc[3] += value * weights(col + 12u, i);
+    }
+    write_sixteen(wid.y, col, lane, acc);
+}
+
 // Sixteen rows by eight columns for each of the eight invocations of a subgroup. A CPU driver makes
 // every load one invocation at a time, also where all of them read the same address: so invocation
 // i loads the rows i and i + 8, and the others get them by broadcast. That is ten loads of four
@@ -250,6 +303,22 @@ fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     write_rows(row, col + 32u, &upper_right);
     write_rows(row + 8u, col, &lower_left);
     write_rows(row + 8u, col + 32u, &lower_right);
+}
+
+// The upper half of it.
+@compute @workgroup_size(8)
+fn eight_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let col = wid.x * 64u + lane;
+    let quads = params.k / 4u;
+    var left: array<Sum4, 8>;
+    var right: array<Sum4, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let row = vec4<f32>(row4(lane, q));
+        add_rows(&left, row, transpose(cols4(col, q)));
+        add_rows(&right, row, transpose(cols4(col + 32u, q)));
+    }
+    write_rows(0u, col, &left);
+    write_rows(0u, col + 32u, &right);
 }
 
 // Sixteen rows by four columns.

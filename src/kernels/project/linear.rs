@@ -52,8 +52,16 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let few = shape["m"] < MIN_BROADCAST_ROWS;
-            few.then(|| format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]))
+            let (m, most) = (shape["m"], few_rows(shape));
+            (m > most).then(|| format!("{m} rows, made for {most}"))
+        },
+        ..Variant::new("few", &[])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let (m, few) = (shape["m"], few_rows(shape));
+            (m <= few).then(|| format!("{m} rows, made for more than {few}"))
         },
         ..Variant::new("broadcast", &[("STEP", 8.0)])
     },
@@ -72,8 +80,11 @@ fn refuses_many_tiles(shape: &Shape) -> Option<String> {
     (tiles > MAX_SPLIT_TILES).then(|| format!("{tiles} tiles, made for {MAX_SPLIT_TILES}"))
 }
 
-/// Of sixteen rows that are loaded; with one row `register` is twice as fast on llvmpipe.
-const MIN_BROADCAST_ROWS: usize = 4;
+/// Up to how many rows `few` is faster than tiles of sixteen, on llvmpipe: half as many, or three
+/// where every element is a load of its own and `few` takes row by row.
+fn few_rows(shape: &Shape) -> usize {
+    if shape["k"].is_multiple_of(4) { 8 } else { 3 }
+}
 
 /// With more rows the tiles of `tiled` are no longer mostly empty.
 const MAX_FEW_ROWS: usize = 8;
@@ -108,6 +119,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("every subgroup the same block", "(first + subgroup) % BLOCKS", "first"),
     Mutant::new("tiles beyond k not cleared", " && q < quads);", ");"),
     Mutant::new("lower half of a tile left out", "half < 2u", "half < 1u"),
+    Mutant::new("a quarter of the columns of one row repeated", "col + 12u, q)", "col + 8u, q)"),
+    Mutant::new("every row the first", "x[wid.y * k + i]", "x[i]"),
+    Mutant::new("sum of one invocation alone", "subgroupAdd(vec4<f32>(part))", "vec4<f32>(part)"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
@@ -161,6 +175,9 @@ impl Kernel for Linear {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
+            ("few", true) if m == 1 => ("one_row", 1, 16),
+            ("few", true) => ("eight_rows", 8, 64),
+            ("few", false) => ("one_row_any", 1, 16),
             ("pair" | "split", _) => (variant.name, 64, 64),
             ("tall", _) => ("tall", 128, 64),
             ("matrix8" | "matrix16", _) => ("multiply", tile, tile),
@@ -178,6 +195,9 @@ impl Kernel for Linear {
             launch.scratch.push(Buffer::new("sums", Elem::F32, splits * m, n));
             let merge = spill((m * n).div_ceil(256));
             launch.dispatches.push(Dispatch::new("merge", merge));
+        }
+        if entry == "one_row" {
+            launch = launch.with_constant("STEP", 1.0);
         }
         if tile > 0 {
             // With this the tiles of the wider matrices take the 16 KiB that WebGPU guarantees.
@@ -247,17 +267,21 @@ fn activation(shape: &Shape) -> f64 {
 }
 
 /// Most additions one product passes through.
-fn depth(k: usize, variant: &Variant) -> usize {
+fn depth(m: usize, k: usize, variant: &Variant) -> usize {
     if variant.name == "split" {
         let splits = variant.constant("SPLITS");
         return 4 * (k / 4).div_ceil(splits) + splits;
     }
-    if variant.name != "matvec" {
+    match variant.name {
+        "matvec" => {
+            let lanes = variant.constant("WG");
+            4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
+        }
+        // Eight invocations, whose sums the driver adds in whatever order it likes.
+        "few" if m == 1 || !k.is_multiple_of(4) => 4 * k.div_ceil(4).div_ceil(8) + 7,
         // One invocation adds all k products, in whatever order its compiler likes.
-        return k;
+        _ => k,
     }
-    let lanes = variant.constant("WG");
-    4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
 }
 
 fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
@@ -266,7 +290,7 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let w = problem.inputs.float::<Ix2>("w");
     let b = problem.inputs.float::<Ix1>("b");
     let exact = |value: f32| S::exact(f64::from(value));
-    let depth = depth(k, problem.variant);
+    let depth = depth(m, k, problem.variant);
     let activate = match problem.shape.option() {
         Some("gelu") => gelu_erf,
         Some("gelu_tanh") => gelu_tanh,
