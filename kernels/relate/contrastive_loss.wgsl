@@ -3,8 +3,8 @@
 // a and b[batch, d], present[batch] -> row_lse and col_lse[batch], loss[1], all f32. An absent
 // pair leaves the rows and columns of all others; its own are LOWEST, the LSE of nothing.
 //
-// `logits` and `broadcast` store L; `fused` streams 64 rows of one side past four of the other for each
-// invocation, `tiled` keeps a tile of 64 by 64 in registers, and both store an LSE for each 64.
+// `logits` and `broadcast` store L; `fused` streams 64 rows of one side past four of the other for
+// each invocation, `tiled` keeps a tile of 64 by 64 in registers: both store an LSE for each 64.
 
 struct Params { batch: u32, d: u32, scale: f32 }
 
@@ -113,8 +113,8 @@ fn logits(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
-// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads two
-// rows of a and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads
+// two rows of a and gets the others by broadcast: a CPU driver loads one invocation at a time.
 fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, own: vec4<f32>, t: Block) {
     (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
     (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);

@@ -104,8 +104,8 @@ fn stream(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
-// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads two
-// rows of a and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads
+// two rows of a and gets the others by broadcast: a CPU driver loads one invocation at a time.
 fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, own: vec4<f32>, t: Block) {
     (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
     (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);

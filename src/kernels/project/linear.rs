@@ -52,16 +52,16 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let (m, most) = (shape["m"], few_rows(shape));
-            (m > most).then(|| format!("{m} rows, made for {most}"))
+            let m = shape["m"];
+            refuses_ragged(shape).or_else(|| (m > 1).then(|| format!("{m} rows, made for one")))
         },
-        ..Variant::new("few", &[])
+        ..Variant::new("one_row", &[])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let (m, few) = (shape["m"], few_rows(shape));
-            (m <= few).then(|| format!("{m} rows, made for more than {few}"))
+            let one = shape["m"] == 1 && refuses_ragged(shape).is_none();
+            one.then(|| "one row, for which there is one_row".to_owned())
         },
         ..Variant::new("broadcast", &[("STEP", 8.0)])
     },
@@ -78,12 +78,6 @@ fn refuses_ragged(shape: &Shape) -> Option<String> {
 fn refuses_many_tiles(shape: &Shape) -> Option<String> {
     let tiles = shape["m"].div_ceil(64) * shape["n"].div_ceil(64);
     (tiles > MAX_SPLIT_TILES).then(|| format!("{tiles} tiles, made for {MAX_SPLIT_TILES}"))
-}
-
-/// Up to how many rows `few` is faster than tiles of sixteen, on llvmpipe: half as many, or three
-/// where every element is a load of its own and `few` takes row by row.
-fn few_rows(shape: &Shape) -> usize {
-    if shape["k"].is_multiple_of(4) { 8 } else { 3 }
 }
 
 /// With more rows the tiles of `tiled` are no longer mostly empty.
@@ -106,7 +100,6 @@ const MUTANTS: &[Mutant] = &[
         "lane % 16u * 5u + q",
         "lane % 16u * 5u + (q + 1u) % 4u",
     ),
-    Mutant::new("tile beyond k not cleared", ", inside);", ", true);"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
     Mutant::new("lower rows like the upper", "row4(row + 8u + lane, q)", "row4(row + lane, q)"),
@@ -120,7 +113,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tiles beyond k not cleared", " && q < quads);", ");"),
     Mutant::new("lower half of a tile left out", "half < 2u", "half < 1u"),
     Mutant::new("a quarter of the columns of one row repeated", "col + 12u, q)", "col + 8u, q)"),
-    Mutant::new("every row the first", "x[wid.y * k + i]", "x[i]"),
+    Mutant::new("last of few rows left out", "i >= ROWS", "i + 1u >= ROWS"),
     Mutant::new("sum of one invocation alone", "subgroupAdd(vec4<f32>(part))", "vec4<f32>(part)"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
@@ -175,9 +168,7 @@ impl Kernel for Linear {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
-            ("few", true) if m == 1 => ("one_row", 1, 16),
-            ("few", true) => ("eight_rows", 8, 64),
-            ("few", false) => ("one_row_any", 1, 16),
+            ("one_row", _) => ("one_row", 1, 16),
             ("pair" | "split", _) => (variant.name, 64, 64),
             ("tall", _) => ("tall", 128, 64),
             ("matrix8" | "matrix16", _) => ("multiply", tile, tile),
@@ -196,8 +187,10 @@ impl Kernel for Linear {
             let merge = spill((m * n).div_ceil(256));
             launch.dispatches.push(Dispatch::new("merge", merge));
         }
-        if entry == "one_row" {
-            launch = launch.with_constant("STEP", 1.0);
+        match variant.name {
+            "one_row" => launch = launch.with_constant("STEP", 1.0),
+            "broadcast" => launch = launch.with_constant("ROWS", m.min(16) as f64),
+            _ => {}
         }
         if tile > 0 {
             // With this the tiles of the wider matrices take the 16 KiB that WebGPU guarantees.
@@ -267,7 +260,7 @@ fn activation(shape: &Shape) -> f64 {
 }
 
 /// Most additions one product passes through.
-fn depth(m: usize, k: usize, variant: &Variant) -> usize {
+fn depth(k: usize, variant: &Variant) -> usize {
     if variant.name == "split" {
         let splits = variant.constant("SPLITS");
         return 4 * (k / 4).div_ceil(splits) + splits;
@@ -278,7 +271,7 @@ fn depth(m: usize, k: usize, variant: &Variant) -> usize {
             4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
         }
         // Eight invocations, whose sums the driver adds in whatever order it likes.
-        "few" if m == 1 || !k.is_multiple_of(4) => 4 * k.div_ceil(4).div_ceil(8) + 7,
+        "one_row" => 4 * (k / 4).div_ceil(8) + 7,
         // One invocation adds all k products, in whatever order its compiler likes.
         _ => k,
     }
@@ -290,7 +283,7 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let w = problem.inputs.float::<Ix2>("w");
     let b = problem.inputs.float::<Ix1>("b");
     let exact = |value: f32| S::exact(f64::from(value));
-    let depth = depth(m, k, problem.variant);
+    let depth = depth(k, problem.variant);
     let activate = match problem.shape.option() {
         Some("gelu") => gelu_erf,
         Some("gelu_tanh") => gelu_tanh,
