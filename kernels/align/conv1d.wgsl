@@ -41,23 +41,23 @@ fn taps4(column: u32, q: u32) -> Sum4 {
     return select(Sum4(), Sum4(w4[index]), q < quads);
 }
 
-// The same from scalars for any c.
+// The same from scalars for any c. What lies outside is loaded from the nearest place inside,
+// because a branch would cost more than a load.
 fn window_any(b: u32, j: u32, q: u32) -> Sum4 {
-    let size = params.steps * params.c;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.width * params.c); i++) {
-        let at = window_start(j) + i32(i);
-        if (at >= 0 && at < i32(size)) { v[i % 4u] = Sum(x[b * size + u32(at)]); }
-    }
-    return v;
+    let end = vec4<i32>(i32(params.steps * params.c));
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = window_start(j) + vec4<i32>(i);
+    let from_x = b * params.steps * params.c + vec4<u32>(clamp(at, vec4<i32>(), end - 1));
+    let v = vec4<T>(x[from_x.x], x[from_x.y], x[from_x.z], x[from_x.w]);
+    let inside = (i < vec4<u32>(params.width * params.c)) & (at >= vec4<i32>()) & (at < end);
+    return select(Sum4(), Sum4(v), inside);
 }
 
 fn taps_any(column: u32, q: u32) -> Sum4 {
     let k = params.width * params.c;
-    let base = min(column, params.outputs - 1u) * k;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, k); i++) { v[i % 4u] = Sum(w[base + i]); }
-    return v;
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(column, params.outputs - 1u) * k + min(i, vec4<u32>(k - 1u));
+    return select(Sum4(), Sum4(vec4<T>(w[at.x], w[at.y], w[at.z], w[at.w])), i < vec4<u32>(k));
 }
 
 fn windows(b: u32, j: u32, q: u32) -> mat4x4<Sum> {
@@ -65,8 +65,10 @@ fn windows(b: u32, j: u32, q: u32) -> mat4x4<Sum> {
         window4(b, j + 3u, q));
 }
 
-fn taps(o: u32, q: u32) -> mat4x4<Sum> {
-    return mat4x4<Sum>(taps4(o, q), taps4(o + WG, q), taps4(o + 2u * WG, q), taps4(o + 3u * WG, q));
+// Of four output channels `apart`.
+fn taps(o: u32, apart: u32, q: u32) -> mat4x4<Sum> {
+    return mat4x4<Sum>(taps4(o, q), taps4(o + apart, q), taps4(o + 2u * apart, q),
+        taps4(o + 3u * apart, q));
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
@@ -112,8 +114,8 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     for (var q = 0u; q < params.width * params.c / 4u; q++) {
         let upper = windows(wid.z, j, q);
         let lower = windows(wid.z, j + 4u, q);
-        let left = taps(column, q);
-        let right = taps(column + 4u * WG, q);
+        let left = taps(column, WG, q);
+        let right = taps(column + 4u * WG, WG, q);
         add_products(&acc00, upper, left);
         add_products(&acc01, upper, right);
         add_products(&acc10, lower, left);
@@ -139,6 +141,76 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocatio
             taps_any(column + 2u * WG, q), taps_any(column + 3u * WG, q)));
     }
     write_block(wid.z, j, 1u, column, WG, acc);
+}
+
+// Sixteen steps by eight channels for each of the eight invocations of a subgroup. Each loads two
+// windows and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+fn add_windows(acc: ptr<function, array<Sum4, 8>>, own: vec4<f32>, t: mat4x4<Sum>) {
+    (*acc)[0] = multiply_add((*acc)[0], Sum4(subgroupBroadcast(own, 0u)), t);
+    (*acc)[1] = multiply_add((*acc)[1], Sum4(subgroupBroadcast(own, 1u)), t);
+    (*acc)[2] = multiply_add((*acc)[2], Sum4(subgroupBroadcast(own, 2u)), t);
+    (*acc)[3] = multiply_add((*acc)[3], Sum4(subgroupBroadcast(own, 3u)), t);
+    (*acc)[4] = multiply_add((*acc)[4], Sum4(subgroupBroadcast(own, 4u)), t);
+    (*acc)[5] = multiply_add((*acc)[5], Sum4(subgroupBroadcast(own, 5u)), t);
+    (*acc)[6] = multiply_add((*acc)[6], Sum4(subgroupBroadcast(own, 6u)), t);
+    (*acc)[7] = multiply_add((*acc)[7], Sum4(subgroupBroadcast(own, 7u)), t);
+}
+
+fn write_windows(b: u32, j: u32, column: u32, acc: ptr<function, array<Sum4, 8>>) {
+    for (var i = 0u; i < 4u; i++) {
+        write(b, j, column + 8u * i, (*acc)[0][i]);
+        write(b, j + 1u, column + 8u * i, (*acc)[1][i]);
+        write(b, j + 2u, column + 8u * i, (*acc)[2][i]);
+        write(b, j + 3u, column + 8u * i, (*acc)[3][i]);
+        write(b, j + 4u, column + 8u * i, (*acc)[4][i]);
+        write(b, j + 5u, column + 8u * i, (*acc)[5][i]);
+        write(b, j + 6u, column + 8u * i, (*acc)[6][i]);
+        write(b, j + 7u, column + 8u * i, (*acc)[7][i]);
+    }
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let j = wid.y * 16u;
+    let column = wid.x * 64u + lane;
+    let quads = params.width * params.c / 4u;
+    var upper_left: array<Sum4, 8>;
+    var upper_right: array<Sum4, 8>;
+    var lower_left: array<Sum4, 8>;
+    var lower_right: array<Sum4, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = transpose(taps(column, 8u, q));
+        let right = transpose(taps(column + 32u, 8u, q));
+        let upper = vec4<f32>(window4(wid.z, j + lane, q));
+        let lower = vec4<f32>(window4(wid.z, j + 8u + lane, q));
+        add_windows(&upper_left, upper, left);
+        add_windows(&upper_right, upper, right);
+        add_windows(&lower_left, lower, left);
+        add_windows(&lower_right, lower, right);
+    }
+    write_windows(wid.z, j, column, &upper_left);
+    write_windows(wid.z, j, column + 32u, &upper_right);
+    write_windows(wid.z, j + 8u, column, &lower_left);
+    write_windows(wid.z, j + 8u, column + 32u, &lower_right);
+}
+
+// Sixteen steps by four channels.
+@compute @workgroup_size(8)
+fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32)
+{
+    let j = wid.y * 16u;
+    let column = wid.x * 32u + lane;
+    let quads = (params.width * params.c + 3u) / 4u;
+    var upper: array<Sum4, 8>;
+    var lower: array<Sum4, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let t = transpose(mat4x4<Sum>(taps_any(column, q), taps_any(column + 8u, q),
+            taps_any(column + 16u, q), taps_any(column + 24u, q)));
+        add_windows(&upper, vec4<f32>(window_any(wid.z, j + lane, q)), t);
+        add_windows(&lower, vec4<f32>(window_any(wid.z, j + 8u + lane, q)), t);
+    }
+    write_windows(wid.z, j, column, &upper);
+    write_windows(wid.z, j + 8u, column, &lower);
 }
 
 // 64 steps by 64 channels by 16 along k, each invocation four by four, 16 apart. Rows are five vec4

@@ -51,19 +51,29 @@ fn w_quad(col: u32, m: u32, q: u32) -> vec4<f32> {
     return vec4<f32>(w4[(min(col, params.n - 1u) * params.total + first[m]) / 4u + q]);
 }
 
+// The same from scalars, for any width, of a modality that starts there. Beyond the width the last
+// element is loaded, because a branch would cost more than a load.
+fn x_from(start: u32, width: u32, q: u32) -> vec4<f32> {
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = start + min(i, vec4<u32>(width - 1u));
+    let v = vec4<T>(x[at.x], x[at.y], x[at.z], x[at.w]);
+    return select(vec4<f32>(), vec4<f32>(v), i < vec4<u32>(width));
+}
+
+fn w_from(start: u32, width: u32, q: u32) -> vec4<f32> {
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = start + min(i, vec4<u32>(width - 1u));
+    let v = vec4<T>(w[at.x], w[at.y], w[at.z], w[at.w]);
+    return select(vec4<f32>(), vec4<f32>(v), i < vec4<u32>(width));
+}
+
 fn x_any(row: u32, mask: u32, m: u32, q: u32) -> vec4<f32> {
-    var v = vec4<f32>();
-    if (((mask >> m) & 1u) == 0u) { return v; }
-    let start = x_start(row, m);
-    for (var i = 4u * q; i < min(4u * q + 4u, width_of(m)); i++) { v[i % 4u] = f32(x[start + i]); }
-    return v;
+    if (((mask >> m) & 1u) == 0u) { return vec4<f32>(); }
+    return x_from(x_start(row, m), width_of(m), q);
 }
 
 fn w_any(col: u32, m: u32, q: u32) -> vec4<f32> {
-    var v = vec4<f32>();
-    let start = min(col, params.n - 1u) * params.total + first[m];
-    for (var i = 4u * q; i < min(4u * q + 4u, width_of(m)); i++) { v[i % 4u] = f32(w[start + i]); }
-    return v;
+    return w_from(min(col, params.n - 1u) * params.total + first[m], width_of(m), q);
 }
 
 fn x_rows(row: u32, masks: vec4<u32>, m: u32, q: u32) -> mat4x4<f32> {
@@ -144,6 +154,115 @@ fn registers_any(
         }
     }
     write_block(row, 1u, col, WG, acc);
+}
+
+// Sixteen samples by eight outputs for each of the eight invocations of a subgroup. Each loads two
+// samples and gets the others by broadcast: a CPU driver makes every load one invocation at a time.
+// What is absent is zero in what is broadcast, and not read. Weights stay within a modality, whose
+// place and width are read once.
+fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, own: vec4<f32>, t: mat4x4<f32>) {
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(own, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(own, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(own, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(own, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(own, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(own, 7u), t);
+}
+
+fn write_rows(row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    for (var c = 0u; c < 4u; c++) {
+        write(row, col + c * 8u, (*acc)[0][c]);
+        write(row + 1u, col + c * 8u, (*acc)[1][c]);
+        write(row + 2u, col + c * 8u, (*acc)[2][c]);
+        write(row + 3u, col + c * 8u, (*acc)[3][c]);
+        write(row + 4u, col + c * 8u, (*acc)[4][c]);
+        write(row + 5u, col + c * 8u, (*acc)[5][c]);
+        write(row + 6u, col + c * 8u, (*acc)[6][c]);
+        write(row + 7u, col + c * 8u, (*acc)[7][c]);
+    }
+}
+
+fn starts4(col: u32, m: u32) -> vec4<u32> {
+    let cols = min(col + vec4<u32>(0u, 8u, 16u, 24u), vec4<u32>(params.n - 1u));
+    return cols * params.total + first[m];
+}
+
+fn w_cols(at: vec4<u32>) -> mat4x4<f32> {
+    return transpose(mat4x4<f32>(vec4<f32>(w4[at.x]), vec4<f32>(w4[at.y]), vec4<f32>(w4[at.z]),
+        vec4<f32>(w4[at.w])));
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    let upper_mask = mask_of(row + lane);
+    let lower_mask = mask_of(row + 8u + lane);
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var m = 0u; m < params.modalities; m++) {
+        let quads = quads_of(m);
+        let left_at = starts4(col, m) / 4u;
+        let right_at = starts4(col + 32u, m) / 4u;
+        let upper_at = x_start(row + lane, m) / 4u;
+        let lower_at = x_start(row + 8u + lane, m) / 4u;
+        let in_upper = ((upper_mask >> m) & 1u) != 0u;
+        let in_lower = ((lower_mask >> m) & 1u) != 0u;
+        for (var q = 0u; q < quads; q++) {
+            let left = w_cols(left_at + q);
+            let right = w_cols(right_at + q);
+            var upper = vec4<f32>();
+            var lower = vec4<f32>();
+            if (in_upper) { upper = vec4<f32>(x4[upper_at + q]); }
+            if (in_lower) { lower = vec4<f32>(x4[lower_at + q]); }
+            add_rows(&upper_left, upper, left);
+            add_rows(&upper_right, upper, right);
+            add_rows(&lower_left, lower, left);
+            add_rows(&lower_right, lower, right);
+        }
+    }
+    write_rows(row, col, &upper_left);
+    write_rows(row, col + 32u, &upper_right);
+    write_rows(row + 8u, col, &lower_left);
+    write_rows(row + 8u, col + 32u, &lower_right);
+}
+
+// Sixteen samples by four outputs.
+@compute @workgroup_size(8)
+fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32)
+{
+    let row = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    let upper_mask = mask_of(row + lane);
+    let lower_mask = mask_of(row + 8u + lane);
+    var upper: array<vec4<f32>, 8>;
+    var lower: array<vec4<f32>, 8>;
+    for (var m = 0u; m < params.modalities; m++) {
+        let width = width_of(m);
+        let quads = (width + 3u) / 4u;
+        let starts = starts4(col, m);
+        let upper_at = x_start(row + lane, m);
+        let lower_at = x_start(row + 8u + lane, m);
+        let in_upper = ((upper_mask >> m) & 1u) != 0u;
+        let in_lower = ((lower_mask >> m) & 1u) != 0u;
+        for (var q = 0u; q < quads; q++) {
+            let weights = transpose(mat4x4<f32>(w_from(starts.x, width, q),
+                w_from(starts.y, width, q), w_from(starts.z, width, q),
+                w_from(starts.w, width, q)));
+            var own_upper = vec4<f32>();
+            var own_lower = vec4<f32>();
+            if (in_upper) { own_upper = x_from(upper_at, width, q); }
+            if (in_lower) { own_lower = x_from(lower_at, width, q); }
+            add_rows(&upper, own_upper, weights);
+            add_rows(&lower, own_lower, weights);
+        }
+    }
+    write_rows(row, col, &upper);
+    write_rows(row + 8u, col, &lower);
 }
 
 // 64 samples by 64 outputs by 16 columns of one modality, each invocation four by four, 16 apart.

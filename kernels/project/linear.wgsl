@@ -25,13 +25,11 @@ fn erf(v: f32) -> f32 {
     let tail = 1.0 - poly * exp(-(v * v));
     return select(tail, -tail, v < 0.0);
 }
-
 // Absolute error below 1e-6, where the built-in may be off by 1e-5.
 fn tanh_exp(v: f32) -> f32 {
     let magnitude = 1.0 - 2.0 / (exp(2.0 * min(abs(v), 15.0)) + 1.0);
     return select(magnitude, -magnitude, v < 0.0);
 }
-
 // exp(-v) would pass the largest f32 at v = -88.7.
 fn sigmoid(v: f32) -> f32 { return 1.0 / (1.0 + exp(-max(v, -80.0))); }
 fn activate(v: f32) -> f32 {
@@ -40,7 +38,6 @@ fn activate(v: f32) -> f32 {
     if (ACTIVATION == 2u) { return 0.5 * v * (1.0 + tanh_exp(inner)); }
     return select(v, v * sigmoid(1.702 * v), ACTIVATION == 3u);
 }
-
 fn write(row: u32, col: u32, dot: Sum) {
     if (row >= params.m || col >= params.n) { return; }
     y[row * params.n + col] = to_storage(activate(f32(dot) + f32(b[col])));
@@ -50,7 +47,6 @@ fn write(row: u32, col: u32, dot: Sum) {
 fn multiply_add(acc: Sum4, v: Sum4, t: mat4x4<Sum>) -> Sum4 {
     return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
 }
-
 // Adds the products of four rows with four columns, all vectors along k.
 fn add_products(acc: ptr<function, mat4x4<Sum>>, rows: mat4x4<Sum>, cols: mat4x4<Sum>) {
     let t = transpose(cols);
@@ -59,7 +55,6 @@ fn add_products(acc: ptr<function, mat4x4<Sum>>, rows: mat4x4<Sum>, cols: mat4x4
     (*acc)[2] = multiply_add((*acc)[2], rows[2], t);
     (*acc)[3] = multiply_add((*acc)[3], rows[3], t);
 }
-
 // Four rows `down` apart by four columns `across` apart.
 fn write_block(row: u32, down: u32, col: u32, across: u32, acc: mat4x4<Sum>) {
     for (var c = 0u; c < 4u; c++) {
@@ -110,20 +105,19 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     write_block(row + 4u, 1u, col + 4u * WG, WG, acc11);
 }
 
-// The vectors of row4 and col4 from scalars, zero beyond the row.
+// The same from scalars, zero beyond the row: its end is loaded there, a branch would cost more.
 fn row_any(row: u32, q: u32) -> Sum4 {
-    let base = min(row, params.m - 1u) * params.k;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(x[base + i]); }
-    return v;
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(row, params.m - 1u) * params.k + min(i, vec4<u32>(params.k - 1u));
+    let v = Sum4(vec4<T>(x[at.x], x[at.y], x[at.z], x[at.w]));
+    return select(Sum4(), v, i < vec4<u32>(params.k));
 }
 fn col_any(col: u32, q: u32) -> Sum4 {
-    let base = min(col, params.n - 1u) * params.k;
-    var v = Sum4();
-    for (var i = 4u * q; i < min(4u * q + 4u, params.k); i++) { v[i % 4u] = Sum(w[base + i]); }
-    return v;
+    let i = 4u * q + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(col, params.n - 1u) * params.k + min(i, vec4<u32>(params.k - 1u));
+    let v = Sum4(vec4<T>(w[at.x], w[at.y], w[at.z], w[at.w]));
+    return select(Sum4(), v, i < vec4<u32>(params.k));
 }
-
 // Four rows and four columns for each invocation, because scalar loads dominate.
 @compute @workgroup_size(WG)
 fn registers_any(@builtin(workgroup_id) wid: vec3<u32>,
@@ -145,7 +139,9 @@ fn registers_any(@builtin(workgroup_id) wid: vec3<u32>,
 // apart instead of four, so that eight neighbouring columns are on different banks.
 var<workgroup> x_tile: array<Sum4, 320>;
 var<workgroup> w_tile: array<Sum4, 320>;
-fn add_tile(acc: ptr<function, mat4x4<Sum>>, lane: u32) {
+fn add_tile(acc: ptr<function, mat4x4<Sum>>, lane: u32, own_x: Sum4, own_w: Sum4) {
+    x_tile[lane / 4u * 5u + lane % 4u] = own_x;
+    w_tile[lane / 4u * 5u + lane % 4u] = own_w;
     workgroupBarrier();
     for (var q = 0u; q < 4u; q++) {
         let r = lane / 16u * 5u + q;
@@ -156,29 +152,24 @@ fn add_tile(acc: ptr<function, mat4x4<Sum>>, lane: u32) {
     }
     workgroupBarrier();
 }
-
 @compute @workgroup_size(256)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = lane / 4u * 5u + lane % 4u;
+    let end = params.k / 4u;
+    let own = lane / 4u;
     var acc: mat4x4<Sum>;
-    for (var first = 0u; first < params.k / 4u; first += 4u) {
-        let q = min(first + lane % 4u, params.k / 4u - 1u);
-        let inside = first + lane % 4u < params.k / 4u;
-        x_tile[at] = select(Sum4(), row4(wid.y * 64u + lane / 4u, q), inside);
-        w_tile[at] = select(Sum4(), col4(wid.x * 64u + lane / 4u, q), inside);
-        add_tile(&acc, lane);
+    for (var first = 0u; first < end; first += 4u) {
+        let q = first + lane % 4u;
+        add_tile(&acc, lane, x_part(wid.y * 64u + own, q, end), w_part(wid.x * 64u + own, q, end));
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
-
 @compute @workgroup_size(256)
 fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = lane / 4u * 5u + lane % 4u;
+    let own = lane / 4u;
     var acc: mat4x4<Sum>;
     for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
-        x_tile[at] = row_any(wid.y * 64u + lane / 4u, first + lane % 4u);
-        w_tile[at] = col_any(wid.x * 64u + lane / 4u, first + lane % 4u);
-        add_tile(&acc, lane);
+        let q = first + lane % 4u;
+        add_tile(&acc, lane, row_any(wid.y * 64u + own, q), col_any(wid.x * 64u + own, q));
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
 }
@@ -199,10 +190,33 @@ fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     if (lane == 0u) { write_block(wid.y * 4u, 1u, wid.x * 4u, 1u, partial[0]); }
 }
 
+// One row by sixteen columns for a subgroup of eight, whose invocations take neighbouring vectors
+// along k: columns of their own would meet in few sets of a cache where k is a multiple of 256.
+fn write_four(col: u32, lane: u32, part: Sum4) {
+    let sum = Sum4(subgroupAdd(vec4<f32>(part)));
+    if (lane == 0u) { write_row(0u, 0u, col, sum); }
+}
+@compute @workgroup_size(8)
+fn one_row(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let col = wid.x * 16u;
+    let quads = params.k / 4u;
+    var acc: mat4x4<Sum>;
+    for (var q = lane; q < quads; q += 8u) {
+        let row = row4(0u, q);
+        acc[0] += row * cols4(col, q);
+        acc[1] += row * cols4(col + 4u, q);
+        acc[2] += row * cols4(col + 8u, q);
+        acc[3] += row * cols4(col + 12u, q);
+    }
+    write_four(col, lane, acc[0]);
+    write_four(col + 4u, lane, acc[1]);
+    write_four(col + 8u, lane, acc[2]);
+    write_four(col + 12u, lane, acc[3]);
+}
+
 // Sixteen rows by eight columns for each of the eight invocations of a subgroup. A CPU driver makes
-// every load one invocation at a time, also where all of them read the same address: so invocation
-// i loads the rows i and i + 8, and the others get them by broadcast. That is ten loads of four
-// elements for 512 products an invocation, where `registers` makes sixteen for 256.
+// every load one invocation at a time: so i loads the rows i and i + 8, the others get them by
+// broadcast. That is ten loads of four elements for 512 products; `registers` makes 16 for 256.
 fn add_rows(acc: ptr<function, array<Sum4, 8>>, row: vec4<f32>, t: mat4x4<Sum>) {
     (*acc)[0] = multiply_add((*acc)[0], Sum4(subgroupBroadcast(row, 0u)), t);
     (*acc)[1] = multiply_add((*acc)[1], Sum4(subgroupBroadcast(row, 1u)), t);
@@ -213,20 +227,23 @@ fn add_rows(acc: ptr<function, array<Sum4, 8>>, row: vec4<f32>, t: mat4x4<Sum>) 
     (*acc)[6] = multiply_add((*acc)[6], Sum4(subgroupBroadcast(row, 6u)), t);
     (*acc)[7] = multiply_add((*acc)[7], Sum4(subgroupBroadcast(row, 7u)), t);
 }
-
-fn write_rows(row: u32, col: u32, acc: ptr<function, array<Sum4, 8>>) {
-    for (var c = 0u; c < 4u; c++) {
-        write(row, col + c * STEP, (*acc)[0][c]);
-        write(row + 1u, col + c * STEP, (*acc)[1][c]);
-        write(row + 2u, col + c * STEP, (*acc)[2][c]);
-        write(row + 3u, col + c * STEP, (*acc)[3][c]);
-        write(row + 4u, col + c * STEP, (*acc)[4][c]);
-        write(row + 5u, col + c * STEP, (*acc)[5][c]);
-        write(row + 6u, col + c * STEP, (*acc)[6][c]);
-        write(row + 7u, col + c * STEP, (*acc)[7][c]);
-    }
+// Known when compiled, so that nothing is loaded or multiplied for the other rows.
+override ROWS: u32 = 16u;
+fn write_row(row: u32, i: u32, col: u32, sums: Sum4) {
+    if (i >= ROWS) { return; }
+    for (var c = 0u; c < 4u; c++) { write(row + i, col + c * STEP, sums[c]); }
 }
-
+// From row `first` of the sixteen on.
+fn write_rows(row: u32, first: u32, col: u32, acc: ptr<function, array<Sum4, 8>>) {
+    write_row(row, first, col, (*acc)[0]);
+    write_row(row, first + 1u, col, (*acc)[1]);
+    write_row(row, first + 2u, col, (*acc)[2]);
+    write_row(row, first + 3u, col, (*acc)[3]);
+    write_row(row, first + 4u, col, (*acc)[4]);
+    write_row(row, first + 5u, col, (*acc)[5]);
+    write_row(row, first + 6u, col, (*acc)[6]);
+    write_row(row, first + 7u, col, (*acc)[7]);
+}
 @compute @workgroup_size(8)
 fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = wid.y * 16u;
@@ -246,12 +263,11 @@ fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
         add_rows(&lower_left, lower, left);
         add_rows(&lower_right, lower, right);
     }
-    write_rows(row, col, &upper_left);
-    write_rows(row, col + 32u, &upper_right);
-    write_rows(row + 8u, col, &lower_left);
-    write_rows(row + 8u, col + 32u, &lower_right);
+    write_rows(row, 0u, col, &upper_left);
+    write_rows(row, 0u, col + 32u, &upper_right);
+    write_rows(row, 8u, col, &lower_left);
+    write_rows(row, 8u, col + 32u, &lower_right);
 }
-
 // Sixteen rows by four columns.
 @compute @workgroup_size(8)
 fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>,
@@ -268,14 +284,13 @@ fn broadcast_any(@builtin(workgroup_id) wid: vec3<u32>,
         add_rows(&upper, vec4<f32>(row_any(row + lane, q)), cols);
         add_rows(&lower, vec4<f32>(row_any(row + 8u + lane, q)), cols);
     }
-    write_rows(row, col, &upper);
-    write_rows(row + 8u, col, &lower);
+    write_rows(row, 0u, col, &upper);
+    write_rows(row, 8u, col, &lower);
 }
 
 // Tiles without padding: four vectors of a row along k, turned by one every other row, so that
 // eight neighbouring rows are on different banks.
 fn turned(row: u32, q: u32) -> u32 { return row * 4u + (q + row / 2u) % 4u; }
-
 // Zero from `end` on.
 fn x_part(row: u32, q: u32, end: u32) -> Sum4 {
     return select(Sum4(), row4(row, min(q, params.k / 4u - 1u)), q < end);
@@ -311,7 +326,6 @@ fn products(wid: vec3<u32>, lane: u32, first: u32, end: u32) -> mat4x4<Sum> {
     }
     return acc;
 }
-
 @compute @workgroup_size(256)
 fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let acc = products(wid, lane, 0u, params.k / 4u);
@@ -336,7 +350,6 @@ fn split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         }
     }
 }
-
 // The parts in order, one invocation an element.
 @compute @workgroup_size(256)
 fn merge(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

@@ -3,8 +3,8 @@
 // a and b[batch, d], present[batch] -> row_lse and col_lse[batch], loss[1], all f32. An absent
 // pair leaves the rows and columns of all others; its own are LOWEST, the LSE of nothing.
 //
-// `logits` stores L; `fused` streams 64 rows of one side past four of the other for each
-// invocation, `tiled` keeps a tile of 64 by 64 in registers, and both store an LSE for each 64.
+// `logits` and `broadcast` store L; `fused` streams 64 rows of one side past four of the other for
+// each invocation, `tiled` keeps a tile of 64 by 64 in registers: both store an LSE for each 64.
 
 struct Params { batch: u32, d: u32, scale: f32 }
 
@@ -49,13 +49,18 @@ fn quads(side: u32, row: u32, step: u32, q: u32) -> Block {
         quad(side, row + 2u * step, q), quad(side, row + 3u * step, q));
 }
 
+// acc + v * transpose(t), one multiply-add after the other.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: Block) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
 // Adds the products of four rows u with four columns v, all vectors along d.
 fn add_products(acc: ptr<function, Block>, u: Block, v: Block) {
     let t = transpose(v);
-    (*acc)[0] = (*acc)[0] + u[0].x * t[0] + u[0].y * t[1] + u[0].z * t[2] + u[0].w * t[3];
-    (*acc)[1] = (*acc)[1] + u[1].x * t[0] + u[1].y * t[1] + u[1].z * t[2] + u[1].w * t[3];
-    (*acc)[2] = (*acc)[2] + u[2].x * t[0] + u[2].y * t[1] + u[2].z * t[2] + u[2].w * t[3];
-    (*acc)[3] = (*acc)[3] + u[3].x * t[0] + u[3].y * t[1] + u[3].z * t[2] + u[3].w * t[3];
+    (*acc)[0] = multiply_add((*acc)[0], u[0], t);
+    (*acc)[1] = multiply_add((*acc)[1], u[1], t);
+    (*acc)[2] = multiply_add((*acc)[2], u[2], t);
+    (*acc)[3] = multiply_add((*acc)[3], u[3], t);
 }
 
 // Stores the LSE of a row and L_ii, or the LSE of a column.
@@ -63,6 +68,7 @@ fn finish(i: u32, value: f32) {
     let lse = select(LOWEST, value, live(i));
     if (SIDE == 1u) { col_lse[i] = lse; return; }
     row_lse[i] = lse;
+    if (TILED == 0u) { diagonal[i] = work[i * params.batch + i]; return; }
     var sum = 0.0;
     for (var q = 0u; q < (params.d + 3u) / 4u; q++) { sum += dot(quad(0u, i, q), quad(1u, i, q)); }
     diagonal[i] = sum * params.scale;
@@ -105,6 +111,76 @@ fn logits(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
         let col = wid.x * 4u * WG + lane + i % 4u * WG;
         if (max(row, col) < params.batch) { work[row * params.batch + col] = l[i / 4u][i % 4u]; }
     }
+}
+
+// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads
+// two rows of a and gets the others by broadcast: a CPU driver loads one invocation at a time.
+fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, own: vec4<f32>, t: Block) {
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(own, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(own, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(own, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(own, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(own, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(own, 7u), t);
+}
+
+// Rows beyond the batch are the last one.
+fn a_quad(row: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(a4[min(row, params.batch - 1u) * (params.d / 4u) + q]);
+}
+
+fn b_quad(row: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(b4[min(row, params.batch - 1u) * (params.d / 4u) + q]);
+}
+
+fn columns(col: u32, q: u32) -> Block {
+    return transpose(
+        Block(b_quad(col, q), b_quad(col + 8u, q), b_quad(col + 16u, q), b_quad(col + 24u, q)));
+}
+
+fn store_row(row: u32, col: u32, dots: vec4<f32>) {
+    for (var c = 0u; c < 4u; c++) {
+        let at = col + 8u * c;
+        if (max(row, at) < params.batch) { work[row * params.batch + at] = dots[c] * params.scale; }
+    }
+}
+
+fn store_logits(row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
+    store_row(row, col, (*acc)[0]);
+    store_row(row + 1u, col, (*acc)[1]);
+    store_row(row + 2u, col, (*acc)[2]);
+    store_row(row + 3u, col, (*acc)[3]);
+    store_row(row + 4u, col, (*acc)[4]);
+    store_row(row + 5u, col, (*acc)[5]);
+    store_row(row + 6u, col, (*acc)[6]);
+    store_row(row + 7u, col, (*acc)[7]);
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    let quads = params.d / 4u;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = columns(col, q);
+        let right = columns(col + 32u, q);
+        let upper = a_quad(row + lane, q);
+        let lower = a_quad(row + 8u + lane, q);
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    store_logits(row, col, &upper_left);
+    store_logits(row, col + 32u, &upper_right);
+    store_logits(row + 8u, col, &lower_left);
+    store_logits(row + 8u, col + 32u, &lower_right);
 }
 
 // The LSE of a row or a column from the stored logits, or from those of its tiles.

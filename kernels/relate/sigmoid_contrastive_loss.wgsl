@@ -3,8 +3,9 @@
 // on the diagonal and -1 elsewhere. a and b[batch, d] -> rows[batch], the sums over j, and loss[1],
 // both f32.
 //
-// `stream` passes 64 rows of b by four rows of a for each invocation; `tiles` has 64 by 64 logits
-// in registers and reads vec4, so that d % 4 = 0. Both store the sum of every 64, not the logits.
+// `stream` passes 64 rows of b by four rows of a for each invocation; `tiles` and `broadcast` have
+// 64 by 64 and 16 by 64 logits in registers and read vec4, so that d % 4 = 0. All store the sum of
+// every 64, not the logits.
 
 struct Params { batch: u32, d: u32, scale: f32, bias: f32 }
 
@@ -64,13 +65,18 @@ fn quad_b(row: u32, q: u32) -> vec4<f32> {
     return v;
 }
 
+// acc + v * transpose(t), one multiply-add after the other.
+fn multiply_add(acc: vec4<f32>, v: vec4<f32>, t: Block) -> vec4<f32> {
+    return acc + v.x * t[0] + v.y * t[1] + v.z * t[2] + v.w * t[3];
+}
+
 // Adds the products of four rows u with four columns v, all vectors along d.
 fn add_products(acc: ptr<function, Block>, u: Block, v: Block) {
     let t = transpose(v);
-    (*acc)[0] = (*acc)[0] + u[0].x * t[0] + u[0].y * t[1] + u[0].z * t[2] + u[0].w * t[3];
-    (*acc)[1] = (*acc)[1] + u[1].x * t[0] + u[1].y * t[1] + u[1].z * t[2] + u[1].w * t[3];
-    (*acc)[2] = (*acc)[2] + u[2].x * t[0] + u[2].y * t[1] + u[2].z * t[2] + u[2].w * t[3];
-    (*acc)[3] = (*acc)[3] + u[3].x * t[0] + u[3].y * t[1] + u[3].z * t[2] + u[3].w * t[3];
+    (*acc)[0] = multiply_add((*acc)[0], u[0], t);
+    (*acc)[1] = multiply_add((*acc)[1], u[1], t);
+    (*acc)[2] = multiply_add((*acc)[2], u[2], t);
+    (*acc)[3] = multiply_add((*acc)[3], u[3], t);
 }
 
 // Four rows WG apart for each invocation, four columns at a time.
@@ -96,6 +102,77 @@ fn stream(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
         let total = (sum[i].x + sum[i].y) + (sum[i].z + sum[i].w);
         if (at < params.batch) { work[wid.y * params.batch + at] = total; }
     }
+}
+
+// Sixteen rows of a by eight of b for each of the eight invocations of a subgroup. Each loads
+// two rows of a and gets the others by broadcast: a CPU driver loads one invocation at a time.
+fn add_rows(acc: ptr<function, array<vec4<f32>, 8>>, own: vec4<f32>, t: Block) {
+    (*acc)[0] = multiply_add((*acc)[0], subgroupBroadcast(own, 0u), t);
+    (*acc)[1] = multiply_add((*acc)[1], subgroupBroadcast(own, 1u), t);
+    (*acc)[2] = multiply_add((*acc)[2], subgroupBroadcast(own, 2u), t);
+    (*acc)[3] = multiply_add((*acc)[3], subgroupBroadcast(own, 3u), t);
+    (*acc)[4] = multiply_add((*acc)[4], subgroupBroadcast(own, 4u), t);
+    (*acc)[5] = multiply_add((*acc)[5], subgroupBroadcast(own, 5u), t);
+    (*acc)[6] = multiply_add((*acc)[6], subgroupBroadcast(own, 6u), t);
+    (*acc)[7] = multiply_add((*acc)[7], subgroupBroadcast(own, 7u), t);
+}
+
+// Rows beyond the batch are the last one.
+fn a_quad(row: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(a4[min(row, params.batch - 1u) * (params.d / 4u) + q]);
+}
+
+fn b_quad(row: u32, q: u32) -> vec4<f32> {
+    return vec4<f32>(b4[min(row, params.batch - 1u) * (params.d / 4u) + q]);
+}
+
+fn columns(col: u32, q: u32) -> Block {
+    return transpose(
+        Block(b_quad(col, q), b_quad(col + 8u, q), b_quad(col + 16u, q), b_quad(col + 24u, q)));
+}
+
+// The losses of one row in tile `tile_x`.
+fn store_row(tile_x: u32, row: u32, col: u32, lane: u32, left: vec4<f32>, right: vec4<f32>) {
+    let own = losses(row, col, 8u, left) + losses(row, col + 32u, 8u, right);
+    let total = subgroupAdd((own.x + own.y) + (own.z + own.w));
+    if (lane == 0u && row < params.batch) { work[tile_x * params.batch + row] = total; }
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    let quads = params.d / 4u;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < quads; q++) {
+        let left = columns(col, q);
+        let right = columns(col + 32u, q);
+        let upper = a_quad(row + lane, q);
+        let lower = a_quad(row + 8u + lane, q);
+        add_rows(&upper_left, upper, left);
+        add_rows(&upper_right, upper, right);
+        add_rows(&lower_left, lower, left);
+        add_rows(&lower_right, lower, right);
+    }
+    store_row(wid.x, row, col, lane, upper_left[0], upper_right[0]);
+    store_row(wid.x, row + 1u, col, lane, upper_left[1], upper_right[1]);
+    store_row(wid.x, row + 2u, col, lane, upper_left[2], upper_right[2]);
+    store_row(wid.x, row + 3u, col, lane, upper_left[3], upper_right[3]);
+    store_row(wid.x, row + 4u, col, lane, upper_left[4], upper_right[4]);
+    store_row(wid.x, row + 5u, col, lane, upper_left[5], upper_right[5]);
+    store_row(wid.x, row + 6u, col, lane, upper_left[6], upper_right[6]);
+    store_row(wid.x, row + 7u, col, lane, upper_left[7], upper_right[7]);
+    store_row(wid.x, row + 8u, col, lane, lower_left[0], lower_right[0]);
+    store_row(wid.x, row + 9u, col, lane, lower_left[1], lower_right[1]);
+    store_row(wid.x, row + 10u, col, lane, lower_left[2], lower_right[2]);
+    store_row(wid.x, row + 11u, col, lane, lower_left[3], lower_right[3]);
+    store_row(wid.x, row + 12u, col, lane, lower_left[4], lower_right[4]);
+    store_row(wid.x, row + 13u, col, lane, lower_left[5], lower_right[5]);
+    store_row(wid.x, row + 14u, col, lane, lower_left[6], lower_right[6]);
+    store_row(wid.x, row + 15u, col, lane, lower_left[7], lower_right[7]);
 }
 
 // 64 rows of a, then of b, 16 along d, five vec4 apart against bank conflicts.

@@ -6,8 +6,8 @@ use ndarray::{Array2, Ix1, Ix2, Ix3, s};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -18,15 +18,25 @@ struct Conv1d;
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant { refuses: refuses_long, ..Variant::new("register", &[("WG", 8.0)]) },
+    Variant { suits: Suits::Gpu, refuses: refuses_unshared, ..Variant::new("tiled", &[]) },
     Variant {
-        suits: Suits::Gpu,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let alone = "every output channel has one input channel: nothing to share".to_owned();
-            is_depthwise(shape).then_some(alone).or_else(|| refuses_long(shape))
+            let few = targets(shape) < MIN_BROADCAST_STEPS;
+            let reason = || format!("{} steps, made for {MIN_BROADCAST_STEPS}", targets(shape));
+            few.then(reason).or_else(|| refuses_unshared(shape))
         },
-        ..Variant::new("tiled", &[])
+        ..Variant::new("broadcast", &[])
     },
 ];
+
+/// Of sixteen that are loaded.
+const MIN_BROADCAST_STEPS: usize = 4;
+
+fn refuses_unshared(shape: &Shape) -> Option<String> {
+    let alone = "every output channel has one input channel: nothing to share".to_owned();
+    is_depthwise(shape).then_some(alone).or_else(|| refuses_long(shape))
+}
 
 /// A grid row for four output steps, a grid layer for each sample.
 fn refuses_long(shape: &Shape) -> Option<String> {
@@ -53,6 +63,9 @@ const MUTANTS: &[Mutant] = &[
         "(params.width * params.c + 3u) / 4u",
         "params.width * params.c / 4u",
     ),
+    Mutant::new("a window of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new("lower windows like the upper", "j + 8u + lane, q)", "j + lane, q)"),
+    Mutant::new("right channels like the left", "taps(column + 32u, 8u", "taps(column, 8u"),
 ];
 
 const OPERANDS: &[Operand] =
@@ -126,6 +139,8 @@ impl Kernel for Conv1d {
             _ if is_depthwise(shape) => ("depthwise", 4, 64),
             ("register", true) => ("registers", 8, 8 * lanes()),
             ("register", false) => ("registers_any", 4, 4 * lanes()),
+            ("broadcast", true) => ("broadcast", 16, 64),
+            ("broadcast", false) => ("broadcast_any", 16, 32),
             (_, true) => ("tiled", 64, 64),
             (_, false) => ("tiled_any", 64, 64),
         };

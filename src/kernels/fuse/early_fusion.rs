@@ -7,8 +7,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -20,7 +20,18 @@ const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("registers", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let few = shape["b"] < MIN_BROADCAST_ROWS;
+            few.then(|| format!("{} samples, made for {MIN_BROADCAST_ROWS} and more", shape["b"]))
+        },
+        ..Variant::new("broadcast", &[])
+    },
 ];
+
+/// Of sixteen that are loaded.
+const MIN_BROADCAST_ROWS: usize = 4;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 0u", "false"),
@@ -35,6 +46,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tail of a width dropped", "(width_of(m) + 3u) / 4u", "width_of(m) / 4u"),
     Mutant::new("bias left out", "dot + f32(b[col])", "dot"),
     Mutant::new("samples four apart shared", "lower_masks, m, q", "upper_masks, m, q"),
+    Mutant::new("a sample of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new("lower samples present like the upper", "(lower_mask >> m)", "(upper_mask >> m)"),
+    Mutant::new("right outputs like the left", "starts4(col + 32u, m)", "starts4(col, m)"),
     Mutant::new("last output dropped", "col < params.n)", "col + 1u < params.n)"),
 ];
 
@@ -120,6 +134,8 @@ impl Kernel for EarlyFusion {
         let (entry, rows, cols) = match (variant.name, vectors) {
             ("registers", true) => ("registers", 8, 4 * variant.constant("WG")),
             ("registers", false) => ("registers_any", 4, 4 * variant.constant("WG")),
+            ("broadcast", true) => ("broadcast", 16, 64),
+            ("broadcast", false) => ("broadcast_any", 16, 32),
             (_, true) => ("tiled", 64, 64),
             (_, false) => ("tiled_any", 64, 64),
         };

@@ -52,8 +52,16 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let few = shape["m"] < MIN_BROADCAST_ROWS;
-            few.then(|| format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]))
+            let m = shape["m"];
+            refuses_ragged(shape).or_else(|| (m > 1).then(|| format!("{m} rows, made for one")))
+        },
+        ..Variant::new("one_row", &[])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let one = shape["m"] == 1 && refuses_ragged(shape).is_none();
+            one.then(|| "one row, for which there is one_row".to_owned())
         },
         ..Variant::new("broadcast", &[("STEP", 8.0)])
     },
@@ -71,9 +79,6 @@ fn refuses_many_tiles(shape: &Shape) -> Option<String> {
     let tiles = shape["m"].div_ceil(64) * shape["n"].div_ceil(64);
     (tiles > MAX_SPLIT_TILES).then(|| format!("{tiles} tiles, made for {MAX_SPLIT_TILES}"))
 }
-
-/// Of sixteen rows that are loaded; with one row `register` is twice as fast on llvmpipe.
-const MIN_BROADCAST_ROWS: usize = 4;
 
 /// With more rows the tiles of `tiled` are no longer mostly empty.
 const MAX_FEW_ROWS: usize = 8;
@@ -95,7 +100,6 @@ const MUTANTS: &[Mutant] = &[
         "lane % 16u * 5u + q",
         "lane % 16u * 5u + (q + 1u) % 4u",
     ),
-    Mutant::new("tile beyond k not cleared", ", inside);", ", true);"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
     Mutant::new("lower rows like the upper", "row4(row + 8u + lane, q)", "row4(row + lane, q)"),
@@ -108,6 +112,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("every subgroup the same block", "(first + subgroup) % BLOCKS", "first"),
     Mutant::new("tiles beyond k not cleared", " && q < quads);", ");"),
     Mutant::new("lower half of a tile left out", "half < 2u", "half < 1u"),
+    Mutant::new("a quarter of the columns of one row repeated", "col + 12u, q)", "col + 8u, q)"),
+    Mutant::new("last of few rows left out", "i >= ROWS", "i + 1u >= ROWS"),
+    Mutant::new("sum of one invocation alone", "subgroupAdd(vec4<f32>(part))", "vec4<f32>(part)"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
 ];
 
@@ -161,6 +168,7 @@ impl Kernel for Linear {
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
+            ("one_row", _) => ("one_row", 1, 16),
             ("pair" | "split", _) => (variant.name, 64, 64),
             ("tall", _) => ("tall", 128, 64),
             ("matrix8" | "matrix16", _) => ("multiply", tile, tile),
@@ -178,6 +186,11 @@ impl Kernel for Linear {
             launch.scratch.push(Buffer::new("sums", Elem::F32, splits * m, n));
             let merge = spill((m * n).div_ceil(256));
             launch.dispatches.push(Dispatch::new("merge", merge));
+        }
+        match variant.name {
+            "one_row" => launch = launch.with_constant("STEP", 1.0),
+            "broadcast" => launch = launch.with_constant("ROWS", m.min(16) as f64),
+            _ => {}
         }
         if tile > 0 {
             // With this the tiles of the wider matrices take the 16 KiB that WebGPU guarantees.
@@ -252,12 +265,16 @@ fn depth(k: usize, variant: &Variant) -> usize {
         let splits = variant.constant("SPLITS");
         return 4 * (k / 4).div_ceil(splits) + splits;
     }
-    if variant.name != "matvec" {
+    match variant.name {
+        "matvec" => {
+            let lanes = variant.constant("WG");
+            4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
+        }
+        // Eight invocations, whose sums the driver adds in whatever order it likes.
+        "one_row" => 4 * (k / 4).div_ceil(8) + 7,
         // One invocation adds all k products, in whatever order its compiler likes.
-        return k;
+        _ => k,
     }
-    let lanes = variant.constant("WG");
-    4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
 }
 
 fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {

@@ -7,8 +7,8 @@ use super::lse::{Parts, log_sum_exp};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -36,6 +36,14 @@ const VARIANTS: &[Variant] = &[
         suits: Suits::Gpu,
         refuses: features::refuses_ragged,
         ..Variant::new("tiled", &[("WG", 64.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let logits = 4 * shape["b"] * shape["b"];
+            features::refuses_ragged(shape).or_else(|| features::refuses_over_limit(logits))
+        },
+        ..Variant::new("broadcast", &[("WG", 8.0)])
     },
 ];
 
@@ -70,6 +78,9 @@ const MUTANTS: &[Mutant] = &[
         "max(shares[0].y, 1.0)",
         "max(f32(params.batch), 1.0)",
     ),
+    Mutant::new("a row of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new("right columns like the left", "columns(col + 32u, q)", "columns(col, q)"),
+    Mutant::new("L of the wrong pair", "work[i * params.batch + i]", "work[i * params.batch]"),
     Mutant::new("only one direction", " + (col_lse[i] - diagonal[i])", ""),
     Mutant::new(
         "a level of the last sum left out",
@@ -129,6 +140,8 @@ impl Kernel for ContrastiveLoss {
         };
         let logits =
             Dispatch { grid: [groups(4 * lanes), groups(4), 1], ..side("logits", 1, 0, 0) };
+        let broadcast =
+            Dispatch { grid: [groups(TILE), groups(16), 1], ..side("broadcast", 0, 0, 0) };
         let tiles = Dispatch { grid: [groups(TILE), groups(TILE), 1], ..side("tiles", 0, 1, 0) };
         let gather = |tiled| [0, 1].map(|s| side("gather", s, tiled, groups(lanes)));
         let stream = [0, 1].map(|s| Dispatch {
@@ -138,9 +151,10 @@ impl Kernel for ContrastiveLoss {
         let of = |name, elements| Buffer::new(name, Elem::F32, elements, 1);
         let mut scratch = vec![of("diagonal", b)];
         let mut dispatches = match variant.name {
-            "logits" => {
+            name @ ("logits" | "broadcast") => {
                 scratch.push(of("work", b * b));
-                [vec![logits], gather(0).into()].concat()
+                let product = if name == "logits" { logits } else { broadcast };
+                [vec![product], gather(0).into()].concat()
             }
             name => {
                 scratch.push(of("work", 2 * b.div_ceil(TILE) * b));
@@ -158,7 +172,7 @@ impl Kernel for ContrastiveLoss {
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
         let (b, d) = (shape["b"], shape["d"]);
-        let stored = if variant.name == "logits" { 8 * b * b } else { 0 };
+        let stored = if matches!(variant.name, "logits" | "broadcast") { 8 * b * b } else { 0 };
         Work::new(2 * b * b * d + 6 * b * b, dtype.bytes() * 2 * b * d + 8 * b + stored)
     }
 

@@ -6,8 +6,8 @@ use super::features;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -24,7 +24,18 @@ const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("register", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, refuses: features::refuses_ragged, ..Variant::new("tiled", &[]) },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let few = shape["m"] < MIN_BROADCAST_ROWS;
+            few.then(|| format!("{} rows, made for {MIN_BROADCAST_ROWS} and more", shape["m"]))
+        },
+        ..Variant::new("broadcast", &[("WG", 8.0)])
+    },
 ];
+
+/// Of sixteen that are loaded.
+const MIN_BROADCAST_ROWS: usize = 4;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("temperature left out", "params.temperature * ", ""),
@@ -37,13 +48,11 @@ const MUTANTS: &[Mutant] = &[
         "(squares + 1e-5)",
     ),
     Mutant::new("last vector dropped", "q < params.d / 4u; q++", "q + 1u < params.d / 4u; q++"),
-    Mutant::new(
-        "last element dropped",
-        "min(4u * q + 4u, params.d)",
-        "min(4u * q + 4u, params.d - 1u)",
-    ),
+    Mutant::new("last element dropped", "i < vec4<u32>(params.d)", "i < vec4<u32>(params.d - 1u)"),
     Mutant::new("a quarter of the squares left out", " + shares[4u * i + 3u]", ""),
     Mutant::new("transposed result", "s[row * params.n + col]", "s[col * params.m + row]"),
+    Mutant::new("a row of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new("lower rows like the upper", "a_quad(row + 8u + lane, q)", "a_quad(row + lane, q)"),
     Mutant::new(
         "padding of the last tile kept",
         "select(vec4<f32>(), b_quad",
@@ -115,15 +124,17 @@ impl Kernel for CosineSimilarity {
             return Launch { outputs: vec![output], scratch: Vec::new(), dispatches };
         }
         let lanes = variant.constant("WG");
-        let norms = [(m + n).div_ceil(lanes) as u32, 1, 1];
-        let product = match d.is_multiple_of(4) {
-            true => run("registers", 4 * lanes, 8),
-            false => run("registers_any", 4 * lanes, 4),
+        let groups = [(m + n).div_ceil(lanes) as u32, 1, 1];
+        let (norms, product) = match (variant.name, d.is_multiple_of(4)) {
+            ("broadcast", true) => ("norms", run("broadcast", 64, 16)),
+            ("broadcast", false) => ("norms_any", run("broadcast_any", 32, 16)),
+            (_, true) => ("norms", run("registers", 4 * lanes, 8)),
+            (_, false) => ("norms_any", run("registers_any", 4 * lanes, 4)),
         };
         Launch {
             outputs: vec![output],
             scratch: vec![Buffer::new("inverse", Elem::F32, 1, m + n)],
-            dispatches: vec![Dispatch::new("norms", norms), product],
+            dispatches: vec![Dispatch::new(norms, groups), product],
         }
     }
 
@@ -156,7 +167,7 @@ fn draw(shape: &Shape, generator: &Generator, name: &'static str, rows: usize) -
     generator.data(name, &[rows, d])
 }
 
-/// Most additions a square passes through: `register` adds them one after the other, a lane of
+/// Most additions a square passes through: one invocation adds them one after the other, a lane of
 /// `tiled` every fourth vector and then three of its neighbours' sums.
 fn depth_of_norm(d: usize, variant: &Variant) -> usize {
     match variant.name {

@@ -8,8 +8,8 @@ use super::features;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -34,6 +34,11 @@ const VARIANTS: &[Variant] = &[
         refuses: features::refuses_ragged,
         ..Variant::new("tiled", &[("WG", 64.0)])
     },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: features::refuses_ragged,
+        ..Variant::new("broadcast", &[("WG", 8.0)])
+    },
 ];
 
 const MUTANTS: &[Mutant] = &[
@@ -50,6 +55,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("remainder of a row dropped", "v.z = f32(b[at + 2u]);", "v.z = 0.0;"),
     Mutant::new("a lane's share dropped", "i < 16u; i++) { sum", "i < 15u; i++) { sum"),
+    Mutant::new("a row of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
+    Mutant::new("half of the columns left out", " + losses(row, col + 32u, 8u, right)", ""),
     Mutant::new("last tile not gathered", "(params.batch + 63u) / 64u", "params.batch / 64u"),
     Mutant::new("sum instead of mean", " / f32(max(params.batch, 1u))", ""),
 ];
@@ -96,6 +103,7 @@ impl Kernel for SigmoidContrastiveLoss {
         let scratch = vec![of("work", b.div_ceil(TILE) * b)];
         let first = match variant.name {
             "stream" => run("stream", groups(4 * lanes), groups(TILE)),
+            "broadcast" => run("broadcast", groups(TILE), groups(16)),
             _ => run("tiles", groups(TILE), groups(TILE)),
         };
         let dispatches = vec![first, run("gather", groups(lanes), 1), run("mean", 1, 1)];
@@ -136,7 +144,12 @@ fn softplus<S: Scalar>(x: S) -> S {
 
 /// Most additions a loss passes through on its way into the sum of its row.
 fn depth(b: usize, variant: &Variant) -> usize {
-    let in_tile = if variant.name == "stream" { TILE } else { COLUMNS + TILE / COLUMNS };
+    let in_tile = match variant.name {
+        "stream" => TILE,
+        // Eight of one invocation, then the eight of a subgroup in whatever order.
+        "broadcast" => 16,
+        _ => COLUMNS + TILE / COLUMNS,
+    };
     in_tile + b.div_ceil(TILE)
 }
 
