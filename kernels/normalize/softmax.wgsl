@@ -16,7 +16,19 @@ override WG: u32 = 64u;
 // Below every finite input of either storage type.
 const LOWEST: f32 = -3.0e38;
 
-// One invocation a row: no barrier, the choice for CPU adapters.
+fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+fn max4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+
+// Which of four elements from `at` on are valid; those before the row count as far behind it.
+fn are_valid(at: u32, valid: u32) -> vec4<bool> {
+    return at + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(valid);
+}
+
+fn is_valid4(i: u32, valid: u32) -> vec4<bool> { return are_valid(4u * i, valid); }
+
+// One invocation a row, in two passes: whenever the maximum grows, the sums so far shrink
+// (arXiv 1805.02867). No barrier, the choice for CPU adapters. A row may begin and end inside a
+// vector, of which it writes its own elements.
 @compute @workgroup_size(WG)
 fn thread(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -25,27 +37,32 @@ fn thread(
 ) {
     let row = (wid.x + wid.y * groups.x) * WG + lane;
     if (row >= params.rows) { return; }
-    let base = row * params.n;
-    let valid = min(len[row], params.n);
+    let n = params.n;
+    let base = row * n;
+    let valid = min(len[row], n);
+    let end = (base + valid + 3u) / 4u;
     var peak = LOWEST;
-    for (var i = 0u; i < valid; i++) { peak = max(peak, f32(x[base + i])); }
-    var total = 0.0;
-    for (var i = 0u; i < valid; i++) { total += exp(f32(x[base + i]) - peak); }
-    for (var i = 0u; i < valid; i++) {
-        y[base + i] = to_storage(exp(f32(x[base + i]) - peak) / total);
+    var totals = vec4<f32>();
+    for (var i = base / 4u; i < end; i++) {
+        let inside = are_valid(4u * i - base, valid);
+        let v = select(vec4<f32>(LOWEST), vec4<f32>(x4[i]), inside);
+        let before = peak;
+        peak = max(before, max4(v));
+        totals = totals * exp(before - peak) + exp(v - peak);
     }
-    for (var i = valid; i < params.n; i++) { y[base + i] = to_storage(0.0); }
+    let total = sum4(totals);
+    for (var i = base / 4u; i < end; i++) {
+        let inside = are_valid(4u * i - base, valid);
+        let weights = exp(vec4<f32>(x4[i]) - peak) / total;
+        if (inside.x) { y[4u * i] = to_storage(weights.x); }
+        if (inside.y) { y[4u * i + 1u] = to_storage(weights.y); }
+        if (inside.z) { y[4u * i + 2u] = to_storage(weights.z); }
+        if (inside.w) { y[4u * i + 3u] = to_storage(weights.w); }
+    }
+    for (var i = valid; i < n; i++) { y[base + i] = to_storage(0.0); }
 }
 
-fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
-fn max4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-
-fn is_valid4(i: u32, valid: u32) -> vec4<bool> {
-    return 4u * i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(valid);
-}
-
-// The same where n % 4 = 0, in two passes over the row instead of three: whenever the maximum
-// grows, the sums so far shrink (arXiv 1805.02867).
+// The same where n % 4 = 0.
 @compute @workgroup_size(WG)
 fn thread4(
     @builtin(workgroup_id) wid: vec3<u32>,

@@ -34,10 +34,12 @@ const MUTANTS: &[Mutant] = &[
         "i < count; i++) { sum +=",
         "i + 1u < count; i++) { sum +=",
     ),
+    Mutant::new("last vector of a row left out", "(base + valid + 3u) / 4u", "(base + valid) / 4u"),
+    Mutant::new("last element of a vector not written", "if (inside.w)", "if (false)"),
     Mutant::new(
         "last element dropped from the sum",
-        "i < valid; i++) { total",
-        "i + 1u < valid; i++) { total",
+        "i < valid; i += WG) { total",
+        "i + 1u < valid; i += WG) { total",
     ),
     Mutant::new("maximum not subtracted", "peak = max(peak, f32(x[base + i]));", "peak = 0.0;"),
     Mutant::new("length ignored", "min(len[row], params.n)", "params.n"),
@@ -151,9 +153,9 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             x.row(row).iter().take(valid).map(|&x| S::exact(f64::from(x))).collect();
         let Some(peak) = values.iter().copied().reduce(S::max) else { return };
         let weights: Vec<S> = values.iter().map(|&x| (x - peak).exp()).collect();
-        let total = match rows::is_wide(n, UNIT, problem.variant) {
-            true => running_total(&values),
-            false => S::sum(weights.iter().copied(), depth),
+        let total = match problem.variant.name {
+            "thread" => running_total(&values, row * n % UNIT),
+            _ => S::sum(weights.iter().copied(), depth),
         };
         for i in 0..valid {
             y[i] = (weights[i] / total).store(problem.storage());
@@ -162,18 +164,20 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
 }
 
 /// Sum of weights relative to a maximum that grows from one four elements to the next: four sums,
-/// one for each place.
-fn running_total<S: Scalar>(values: &[S]) -> S {
+/// one for each place. The first element is at place `offset` of its four.
+fn running_total<S: Scalar>(values: &[S], offset: usize) -> S {
     let mut totals = [S::zero(); UNIT];
     let mut peak: Option<S> = None;
-    for unit in values.chunks(UNIT) {
-        let own = unit.iter().copied().reduce(S::max).expect("chunks are not empty");
+    let (head, rest) = values.split_at((UNIT - offset).min(values.len()));
+    let units = [(offset, head)].into_iter().chain(rest.chunks(UNIT).map(|unit| (0, unit)));
+    for (place, unit) in units {
+        let own = unit.iter().copied().reduce(S::max).expect("no part is empty");
         let now = peak.map_or(own, |before| before.max(own));
         if let Some(before) = peak {
             let shrink = (before - now).exp();
             totals = totals.map(|total| total * shrink);
         }
-        for (total, &value) in totals.iter_mut().zip(unit) {
+        for (total, &value) in totals[place..].iter_mut().zip(unit) {
             *total = *total + (value - now).exp();
         }
         peak = Some(now);
