@@ -20,7 +20,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("range a little too large", "above / range", "above / (range + 1e-6)"),
     Mutant::new("minimum not subtracted", " - limit.x;\n        y", ";\n        y"),
     Mutant::new("an empty range divided by", "range >= SMALLEST", "range >= 0.0"),
-    Mutant::new("padding among the limits", "select(low, min(low, v), inside)", "min(low, v)"),
+    Mutant::new("maximum of the first round", "select(high, max(high, v), inside)", "high"),
     Mutant::new(
         "one track of a period alone",
         "row < min((first + 1u) * rows, valid)",
