@@ -216,8 +216,17 @@ pub enum Need {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suits {
     Any,
+    /// Long strips of work for each invocation, such as only a CPU adapter has few enough of.
+    Cpu,
     /// Barriers cost 7 to 40 times on CPU adapters, where such a strategy is only checked.
     Gpu,
+}
+
+impl Suits {
+    /// Whether the device's own rule may choose it: a CPU driver emulates the device.
+    pub fn fits(self, emulated: bool) -> bool {
+        self == Suits::Any || (self == Suits::Cpu) == emulated
+    }
 }
 
 /// The precision of a cell.

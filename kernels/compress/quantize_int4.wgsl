@@ -10,6 +10,7 @@ struct Params { rows: u32, k: u32, group: u32, least: f32 }
 @group(0) @binding(1) var<storage, read> x4: array<T4>;
 @group(0) @binding(2) var<storage, read_write> s: array<T>;
 @group(0) @binding(3) var<storage, read_write> q: array<u32>;
+@group(0) @binding(3) var<storage, read_write> q4: array<vec4<u32>>;
 
 override WG: u32 = 8u;
 override ALIGNED: bool = false; // k % 8 = 0
@@ -107,5 +108,49 @@ fn tile(
         let groups = (params.k + params.group - 1u) / params.group;
         if (lane % LANES == 0u) { s[row * groups + word / LANES] = scale; }
         store(row, word, f32(scale));
+    }
+}
+
+fn widest(a: mat4x4<f32>, b: mat4x4<f32>) -> f32 {
+    let low = max(max(abs(a[0]), abs(a[1])), max(abs(a[2]), abs(a[3])));
+    let high = max(max(abs(b[0]), abs(b[1])), max(abs(b[2]), abs(b[3])));
+    let v = max(low, high);
+    return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn sixteen(first: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        vec4<f32>(x4[first]),
+        vec4<f32>(x4[first + 1u]),
+        vec4<f32>(x4[first + 2u]),
+        vec4<f32>(x4[first + 3u]),
+    );
+}
+
+fn two_words(v: mat4x4<f32>, scale: f32) -> vec2<u32> {
+    let low = codes(v[0], scale) | (codes(v[1], scale) << 16u);
+    return vec2<u32>(low, codes(v[2], scale) | (codes(v[3], scale) << 16u));
+}
+
+// One invocation 32 elements, LANES of them a group, which are loaded once and stay in registers:
+// groups and k are multiples of 32, and k of the group.
+@compute @workgroup_size(WG)
+fn registers(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * grid.x) * WG + lane;
+    let count = params.rows * (params.k / 32u);
+    let at = min(index, count - 1u);
+    let a = sixteen(8u * at);
+    let b = sixteen(8u * at + 4u);
+    var peak = widest(a, b);
+    if (LANES > 1u) { peak = max(peak, subgroupShuffleXor(peak, 1u)); }
+    if (LANES > 2u) { peak = max(peak, subgroupShuffleXor(peak, 2u)); }
+    if (index < count) {
+        let scale = scale_of(peak);
+        if (lane % LANES == 0u) { s[index / LANES] = scale; }
+        q4[index] = vec4<u32>(two_words(a, f32(scale)), two_words(b, f32(scale)));
     }
 }

@@ -11,6 +11,7 @@ struct Params { rows: u32, k: u32, group: u32, scale: f32, inverse: f32, zero: f
 @group(0) @binding(2) var<storage, read_write> s: array<f32>;
 @group(0) @binding(3) var<storage, read_write> z: array<i32>;
 @group(0) @binding(4) var<storage, read_write> q: array<u32>;
+@group(0) @binding(4) var<storage, read_write> q4: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> ranges: array<vec2<f32>>;
 
 override WG: u32 = 8u;
@@ -67,9 +68,12 @@ fn publish(at: u32, scale: vec2<f32>) {
     if (MODE != 0u) { z[at] = i32(scale.y); }
 }
 
+fn codes_of(t: vec4<f32>, zero: vec4<f32>) -> vec4<i32> {
+    return vec4<i32>(clamp(round(t) + zero, vec4<f32>(-128.0), vec4<f32>(127.0)));
+}
+
 fn store(row: u32, word: u32, t: vec4<f32>, zero: vec4<f32>) {
-    let rounded = clamp(round(t) + zero, vec4<f32>(-128.0), vec4<f32>(127.0));
-    let codes = vec4<i32>(rounded);
+    let codes = codes_of(t, zero);
     let inside = vec4<u32>(0u, 1u, 2u, 3u) + 4u * word < vec4<u32>(params.k);
     q[row * words() + word] = pack4xI8(select(vec4<i32>(), codes, inside));
 }
@@ -93,6 +97,40 @@ fn thread(
     publish(index, scale);
     for (var word = first; word < end; word++) {
         store(row, word, load(row, word) / scale.x, vec4<f32>(scale.y));
+    }
+}
+
+fn packed(quad: u32, scale: vec2<f32>) -> u32 {
+    return pack4xI8(codes_of(vec4<f32>(x4[quad]) / scale.x, vec4<f32>(scale.y)));
+}
+
+// The same where k and groups are multiples of sixteen: four words at once.
+@compute @workgroup_size(WG)
+fn thread16(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * grid.x) * WG + lane;
+    let quads = params.k / 4u;
+    let each = params.group / 4u;
+    let groups = (quads + each - 1u) / each;
+    if (index >= params.rows * groups) { return; }
+    let row = index / groups;
+    let first = row * quads + index % groups * each;
+    let end = min(first + each, (row + 1u) * quads);
+    var range = vec2<f32>();
+    for (var i = first; i < end; i += 4u) {
+        range = widen(range, vec4<f32>(x4[i]));
+        range = widen(range, vec4<f32>(x4[i + 1u]));
+        range = widen(range, vec4<f32>(x4[i + 2u]));
+        range = widen(range, vec4<f32>(x4[i + 3u]));
+    }
+    let scale = scale_of(range);
+    publish(index, scale);
+    for (var i = first; i < end; i += 4u) {
+        let low = vec2<u32>(packed(i, scale), packed(i + 1u, scale));
+        q4[i / 4u] = vec4<u32>(low, packed(i + 2u, scale), packed(i + 3u, scale));
     }
 }
 

@@ -95,8 +95,9 @@ fn columns(
         g = vec4<f32>(gamma4[sample * quads + quad]);
         b = vec4<f32>(beta4[sample * quads + quad]);
     }
-    for (var row = first; row < min(first + ROWS, params.len); row++) {
-        let at = (sample * params.len + row) * quads + quad;
+    let len = params.len;
+    for (var row = first; row < min(first + ROWS, len); row++) {
+        let at = (sample * len + row) * quads + quad;
         var v = vec4<f32>();
         if ((mask & FEATURES) != 0u) { v = g * vec4<f32>(x4[at]) + b; }
         y4[at] = to_storage4(v);

@@ -7,8 +7,10 @@ struct Params { batch: u32, rows: u32, f: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(1) var<storage, read> x4: array<T4>;
 @group(0) @binding(2) var<storage, read> len: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<T>;
+@group(0) @binding(3) var<storage, read_write> y4: array<T4>;
 // Lowest and highest element of each block of rows.
 @group(0) @binding(4) var<storage, read_write> parts: array<vec2<f32>>;
 // The same of each column.
@@ -120,4 +122,125 @@ fn write_blocks(
     let first = index / params.f % blocks() * ROWS;
     let last = min(first + ROWS, params.rows);
     write(batch, feature, first, last, limits[batch * params.f + feature]);
+}
+
+// `split4` reads vectors. After so many rows x is back at the beginning of one.
+fn period() -> u32 {
+    return select(select(4u, 2u, params.f % 2u == 0u), 1u, params.f % 4u == 0u);
+}
+
+// One vector of every `period` rows of a block, which holds four columns. Rounds first to last - 1;
+// those from `valid` on are padding.
+struct Track {
+    batch: u32,
+    base: u32,
+    stride: u32,
+    first: u32,
+    last: u32,
+    valid: vec4<u32>,
+    feature: vec4<u32>,
+}
+
+fn track(index: u32) -> Track {
+    let f = params.f;
+    let rows = period();
+    let rounds = params.rows / rows;
+    let quads = f * rows / 4u;
+    let blocks = (rounds + ROWS - 1u) / ROWS;
+    let place = index % quads;
+    let batch = min(index / quads / blocks, params.batch - 1u);
+    let first = index / quads % blocks * ROWS;
+    let last = min(first + ROWS, rounds);
+    let column = 4u * place + vec4<u32>(0u, 1u, 2u, 3u);
+    let row = column / f;
+    let valid = (valid_rows(batch) + rows - 1u - row) / rows;
+    let base = batch * rounds * quads + place;
+    return Track(batch, base, quads, first, last, min(valid, vec4<u32>(last)), column - row * f);
+}
+
+fn tracks() -> u32 {
+    let rounds = params.rows / period();
+    return params.batch * ((rounds + ROWS - 1u) / ROWS) * (params.f * period() / 4u);
+}
+
+fn end_of(t: Track) -> u32 {
+    return max(max(t.valid.x, t.valid.y), max(t.valid.z, t.valid.w));
+}
+
+// One invocation a track.
+@compute @workgroup_size(WG)
+fn measure_quads(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index >= tracks()) { return; }
+    let t = track(index);
+    var low = vec4<f32>(x4[t.base + t.first * t.stride]);
+    var high = low;
+    for (var i = t.first + 1u; i < end_of(t); i++) {
+        let v = vec4<f32>(x4[t.base + i * t.stride]);
+        let inside = vec4<u32>(i) < t.valid;
+        low = select(low, min(low, v), inside);
+        high = select(high, max(high, v), inside);
+    }
+    parts[4u * index] = vec2<f32>(low.x, high.x);
+    parts[4u * index + 1u] = vec2<f32>(low.y, high.y);
+    parts[4u * index + 2u] = vec2<f32>(low.z, high.z);
+    parts[4u * index + 3u] = vec2<f32>(low.w, high.w);
+}
+
+// One invocation a column of a sample, which has parts of `period` tracks in each block.
+@compute @workgroup_size(WG)
+fn merge_quads(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index >= params.batch * params.f) { return; }
+    let batch = index / params.f;
+    let valid = valid_rows(batch);
+    let rows = period();
+    let columns = rows * params.f;
+    let blocks = (params.rows / rows + ROWS - 1u) / ROWS;
+    let start = batch * blocks * columns + index % params.f;
+    var limit = vec2<f32>();
+    if (valid > 0u) { limit = parts[start]; }
+    for (var first = 0u; first * rows < valid; first += ROWS) {
+        for (var row = first * rows; row < min((first + 1u) * rows, valid); row++) {
+            let part = parts[start + first / ROWS * columns + (row - first * rows) * params.f];
+            limit = vec2<f32>(min(limit.x, part.x), max(limit.y, part.y));
+        }
+    }
+    limits[index] = limit;
+}
+
+// One invocation a track.
+@compute @workgroup_size(WG)
+fn write_quads(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (wid.x + wid.y * groups.x) * WG + lane;
+    if (index >= tracks()) { return; }
+    let t = track(index);
+    let from_limit = t.batch * params.f + t.feature;
+    let a = limits[from_limit.x];
+    let b = limits[from_limit.y];
+    let c = limits[from_limit.z];
+    let d = limits[from_limit.w];
+    let low = vec4<f32>(a.x, b.x, c.x, d.x);
+    let range = vec4<f32>(a.y, b.y, c.y, d.y) - low;
+    let scaled = select(vec4<u32>(), t.valid, range >= vec4<f32>(SMALLEST));
+    let end = max(t.first, end_of(t));
+    for (var i = t.first; i < end; i++) {
+        let v = (vec4<f32>(x4[t.base + i * t.stride]) - low) / range;
+        let inside = vec4<u32>(i) < scaled;
+        let clamped = clamp(v, vec4<f32>(), vec4<f32>(1.0));
+        y4[t.base + i * t.stride] = to_storage4(select(vec4<f32>(), clamped, inside));
+    }
+    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = T4(); }
 }

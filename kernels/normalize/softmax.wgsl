@@ -16,7 +16,19 @@ override WG: u32 = 64u;
 // Below every finite input of either storage type.
 const LOWEST: f32 = -3.0e38;
 
-// One invocation a row: no barrier, the choice for CPU adapters.
+fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+fn max4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+
+// Which of four elements from `at` on are valid; those before the row count as far behind it.
+fn are_valid(at: u32, valid: u32) -> vec4<bool> {
+    return at + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(valid);
+}
+
+fn is_valid4(i: u32, valid: u32) -> vec4<bool> { return are_valid(4u * i, valid); }
+
+// One invocation a row, in two passes: whenever the maximum grows, the sums so far shrink
+// (arXiv 1805.02867). No barrier, the choice for CPU adapters. A row may begin and end inside a
+// vector, of which it writes its own elements.
 @compute @workgroup_size(WG)
 fn thread(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -25,27 +37,32 @@ fn thread(
 ) {
     let row = (wid.x + wid.y * groups.x) * WG + lane;
     if (row >= params.rows) { return; }
-    let base = row * params.n;
-    let valid = min(len[row], params.n);
+    let n = params.n;
+    let base = row * n;
+    let valid = min(len[row], n);
+    let end = (base + valid + 3u) / 4u;
     var peak = LOWEST;
-    for (var i = 0u; i < valid; i++) { peak = max(peak, f32(x[base + i])); }
-    var total = 0.0;
-    for (var i = 0u; i < valid; i++) { total += exp(f32(x[base + i]) - peak); }
-    for (var i = 0u; i < valid; i++) {
-        y[base + i] = to_storage(exp(f32(x[base + i]) - peak) / total);
+    var totals = vec4<f32>();
+    for (var i = base / 4u; i < end; i++) {
+        let inside = are_valid(4u * i - base, valid);
+        let v = select(vec4<f32>(LOWEST), vec4<f32>(x4[i]), inside);
+        let before = peak;
+        peak = max(before, max4(v));
+        totals = totals * exp(before - peak) + exp(v - peak);
     }
-    for (var i = valid; i < params.n; i++) { y[base + i] = to_storage(0.0); }
+    let total = sum4(totals);
+    for (var i = base / 4u; i < end; i++) {
+        let inside = are_valid(4u * i - base, valid);
+        let weights = exp(vec4<f32>(x4[i]) - peak) / total;
+        if (inside.x) { y[4u * i] = to_storage(weights.x); }
+        if (inside.y) { y[4u * i + 1u] = to_storage(weights.y); }
+        if (inside.z) { y[4u * i + 2u] = to_storage(weights.z); }
+        if (inside.w) { y[4u * i + 3u] = to_storage(weights.w); }
+    }
+    for (var i = valid; i < n; i++) { y[base + i] = to_storage(0.0); }
 }
 
-fn sum4(v: vec4<f32>) -> f32 { return (v.x + v.y) + (v.z + v.w); }
-fn max4(v: vec4<f32>) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-
-fn is_valid4(i: u32, valid: u32) -> vec4<bool> {
-    return 4u * i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(valid);
-}
-
-// The same where n % 4 = 0, in two passes over the row instead of three: whenever the maximum
-// grows, the sums so far shrink (arXiv 1805.02867).
+// The same where n % 4 = 0.
 @compute @workgroup_size(WG)
 fn thread4(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -235,4 +252,131 @@ fn subgroups(
     let peak = peak_of_shares(peak_of(base, lane, WG, valid), number, count);
     let total = sum_shares(total_of(base, lane, WG, valid, peak), number, count);
     store_row(base, lane, WG, quads, valid, peak, total);
+}
+
+// `registers`: subgroups of eight, a row each, every invocation with VECTORS of its vectors in
+// registers: one load, one exponential and one store for each. Below, k is a constant, so that
+// what is not held costs nothing.
+override VECTORS: u32 = 16u;
+
+// The first element of a row, its length and how much of it is valid; the first vector of this
+// invocation and the end of the row's.
+struct Held { base: u32, n: u32, valid: u32, first: u32, end: u32 }
+
+fn held(row: u32, lane: u32) -> Held {
+    let n = params.n;
+    let base = row * n;
+    return Held(base, n, min(len[row], n), base / 4u + lane, (base + n + 3u) / 4u);
+}
+
+fn vector(h: Held, k: u32) -> vec4<f32> {
+    if (k >= VECTORS) { return vec4<f32>(LOWEST); }
+    let i = h.first + 8u * k;
+    let v = vec4<f32>(x4[min(i, h.end - 1u)]);
+    return select(vec4<f32>(LOWEST), v, are_valid(4u * i - h.base, h.valid));
+}
+
+fn four(h: Held, k: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(vector(h, k), vector(h, k + 1u), vector(h, k + 2u), vector(h, k + 3u));
+}
+
+fn largest(m: mat4x4<f32>) -> f32 { return max4(max(max(m[0], m[1]), max(m[2], m[3]))); }
+
+fn weight(h: Held, k: u32, v: vec4<f32>, peak: f32) -> vec4<f32> {
+    if (k >= VECTORS) { return vec4<f32>(); }
+    let inside = are_valid(4u * (h.first + 8u * k) - h.base, h.valid);
+    return select(vec4<f32>(), exp(v - peak), inside);
+}
+
+fn weigh(h: Held, k: u32, m: mat4x4<f32>, peak: f32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        weight(h, k, m[0], peak),
+        weight(h, k + 1u, m[1], peak),
+        weight(h, k + 2u, m[2], peak),
+        weight(h, k + 3u, m[3], peak),
+    );
+}
+
+fn added(m: mat4x4<f32>) -> vec4<f32> { return (m[0] + m[1]) + (m[2] + m[3]); }
+
+fn put(h: Held, k: u32, v: vec4<f32>) {
+    let i = h.first + 8u * k;
+    if (k >= VECTORS || i >= h.end) { return; }
+    let own = are_valid(4u * i - h.base, h.n);
+    if (own.x) { y[4u * i] = to_storage(v.x); }
+    if (own.y) { y[4u * i + 1u] = to_storage(v.y); }
+    if (own.z) { y[4u * i + 2u] = to_storage(v.z); }
+    if (own.w) { y[4u * i + 3u] = to_storage(v.w); }
+}
+
+fn put_four(h: Held, k: u32, m: mat4x4<f32>, total: f32) {
+    put(h, k, m[0] / total);
+    put(h, k + 1u, m[1] / total);
+    put(h, k + 2u, m[2] / total);
+    put(h, k + 3u, m[3] / total);
+}
+
+@compute @workgroup_size(8)
+fn registers(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let row = wid.x + wid.y * groups.x;
+    if (row >= params.rows) { return; }
+    let h = held(row, lane);
+    let a = four(h, 0u);
+    let b = four(h, 4u);
+    let c = four(h, 8u);
+    let d = four(h, 12u);
+    let peak = subgroupMax(max(max(largest(a), largest(b)), max(largest(c), largest(d))));
+    let wa = weigh(h, 0u, a, peak);
+    let wb = weigh(h, 4u, b, peak);
+    let wc = weigh(h, 8u, c, peak);
+    let wd = weigh(h, 12u, d, peak);
+    let own = sum4((added(wa) + added(wb)) + (added(wc) + added(wd)));
+    let total = select(subgroupAdd(own), 1.0, h.valid == 0u);
+    put_four(h, 0u, wa, total);
+    put_four(h, 4u, wb, total);
+    put_four(h, 8u, wc, total);
+    put_four(h, 12u, wd, total);
+}
+
+// The same where n % 4 = 0.
+fn put4(h: Held, k: u32, v: vec4<f32>) {
+    let i = h.first + 8u * k;
+    if (k < VECTORS && i < h.end) { y4[i] = to_storage4(v); }
+}
+
+fn put4_four(h: Held, k: u32, m: mat4x4<f32>, total: f32) {
+    put4(h, k, m[0] / total);
+    put4(h, k + 1u, m[1] / total);
+    put4(h, k + 2u, m[2] / total);
+    put4(h, k + 3u, m[3] / total);
+}
+
+@compute @workgroup_size(8)
+fn registers4(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let row = wid.x + wid.y * groups.x;
+    if (row >= params.rows) { return; }
+    let h = held(row, lane);
+    let a = four(h, 0u);
+    let b = four(h, 4u);
+    let c = four(h, 8u);
+    let d = four(h, 12u);
+    let peak = subgroupMax(max(max(largest(a), largest(b)), max(largest(c), largest(d))));
+    let wa = weigh(h, 0u, a, peak);
+    let wb = weigh(h, 4u, b, peak);
+    let wc = weigh(h, 8u, c, peak);
+    let wd = weigh(h, 12u, d, peak);
+    let own = sum4((added(wa) + added(wb)) + (added(wc) + added(wd)));
+    let total = select(subgroupAdd(own), 1.0, h.valid == 0u);
+    put4_four(h, 0u, wa, total);
+    put4_four(h, 4u, wb, total);
+    put4_four(h, 8u, wc, total);
+    put4_four(h, 12u, wd, total);
 }

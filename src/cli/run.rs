@@ -264,7 +264,7 @@ impl Job<'_> {
         let timed = matches!(self.mode, Mode::Run { .. });
         let only_suited = timed && emulated && self.selection.variant.is_empty();
         let mut order: Vec<usize> = (0..cells.len())
-            .filter(|&position| !only_suited || cells[position].suits() == Suits::Any)
+            .filter(|&position| !only_suited || cells[position].suits() != Suits::Gpu)
             .collect();
         let left_out = cells.len() - order.len();
         if left_out > 0 {

@@ -78,6 +78,7 @@ pub mod normalize {
     pub mod l2_normalize;
     pub mod layer_norm;
     pub mod min_max_scale;
+    mod moments;
     pub mod rms_norm;
     mod rows;
     pub mod softmax;

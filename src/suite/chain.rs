@@ -11,7 +11,7 @@ use super::verify::{Finding, Scope, examine};
 use crate::accuracy::{Metrics, Noise, Tracked, measure};
 use crate::gpu::{Checks, Given, Gpu, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Generator, Inputs};
-use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
+use crate::kernel::{Answer, Dtype, Preset, Problem};
 use crate::kernels::ALL;
 use crate::pipeline::{Features, Stage};
 use crate::record::{Status, fnv1a};
@@ -186,9 +186,8 @@ fn choose(session: &Session, stage: &Stage) -> Result<Cell, CellError> {
         preset: Preset::Models,
         given: None,
     });
-    let wanted = cells.filter(|cell| {
-        cell.storage() == stage.storage && (!emulated || cell.variant.suits == Suits::Any)
-    });
+    let wanted =
+        cells.filter(|cell| cell.storage() == stage.storage && cell.variant.suits.fits(emulated));
     let (able, unable): (Vec<Cell>, Vec<Cell>) = wanted.partition(|cell| session.supports(cell));
     able.into_iter().last().ok_or_else(|| {
         let reason = unable.first().and_then(|cell| session.unsupported(cell));

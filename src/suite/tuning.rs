@@ -28,7 +28,8 @@ pub fn by_rule(items: &[Item], emulated: bool) -> Option<&Item> {
         Item::Pipeline(_) => true,
     };
     let of = |suits| items.iter().filter(can).rfind(|item| item.suits() == suits);
-    if emulated { of(Suits::Any) } else { of(Suits::Gpu).or_else(|| of(Suits::Any)) }
+    let made_for_it = if emulated { Suits::Cpu } else { Suits::Gpu };
+    of(made_for_it).or_else(|| of(Suits::Any))
 }
 
 /// Other values for one constant of a strategy, one change at a time, as far as the device's
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn the_rule_prefers_what_was_made_for_the_device() {
         let all = softmax();
-        assert_eq!(by_rule(&all, true).expect("one suits").suits(), Suits::Any);
+        assert_eq!(by_rule(&all, true).expect("one suits").suits(), Suits::Cpu);
         assert_eq!(by_rule(&all, false).expect("one suits").suits(), Suits::Gpu);
         assert!(by_rule(&[], true).is_none());
     }

@@ -105,7 +105,7 @@ pub fn suited(candidates: Vec<Candidate>, flags: &PairFlags, emulated: bool) -> 
     }
     let gpu_only: Vec<String> = items(flags.selection.preset())
         .iter()
-        .filter(|item| item.suits() != Suits::Any)
+        .filter(|item| item.suits() == Suits::Gpu)
         .map(Item::id)
         .collect();
     let before = candidates.len();

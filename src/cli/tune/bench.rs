@@ -127,7 +127,7 @@ impl Bench {
             .unwrap_or(GUARANTEED_INVOCATIONS);
         let mut tried: Vec<(f64, Item)> = Vec::new();
         for item in group {
-            if only_suited && emulated && item.suits() != rule.suits() {
+            if only_suited && emulated && !item.suits().fits(emulated) {
                 continue;
             }
             if let Some(seconds) = self.time(item) {

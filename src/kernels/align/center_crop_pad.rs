@@ -9,8 +9,8 @@ use super::words::{self, Unit};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
-    spill,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits, Variant,
+    Work, spill,
 };
 use crate::reference::Rows;
 
@@ -23,6 +23,15 @@ const VARIANTS: &[Variant] = &[
     Variant {
         refuses: |shape| refuses_tall(shape).or_else(|| words::refuses_ragged(&runs(shape))),
         ..Variant::new("vector", &[("WG", 64.0)])
+    },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let run = shape["x"] * shape["c"];
+            let ragged = || format!("output rows of {run} elements, no multiple of eight");
+            (!run.is_multiple_of(8)).then(ragged)
+        },
+        ..Variant::new("strip", &[("WG", 8.0), ("VECTORS", 16.0)])
     },
 ];
 
@@ -49,6 +58,9 @@ const MUTANTS: &[Mutant] = &[
         "from_unit < i32(width)",
         "from_unit + 1 < i32(width)",
     ),
+    Mutant::new("a word from the vector before", "vec4<u32>(a.w, b.xyz)", "vec4<u32>(a.w, a.xyz)"),
+    Mutant::new("the row above not masked", "words & bits", "words"),
+    Mutant::new("odd halves not moved", "phase % 2u == 1u", "false"),
     Mutant::new("halves swapped", "16u * (source.index % 2u)", "16u - 16u * (source.index % 2u)"),
 ];
 
@@ -79,6 +91,9 @@ impl Kernel for CenterCropPad {
                 of(1, 500, 74, 1, 50),
                 of(9, 24, 8, 4, 33),
                 of(20, 7, 16, 33, 4),
+                of(9, 31, 3, 12, 40),
+                of(12, 51, 3, 7, 24),
+                of(5, 41, 5, 5, 256),
                 of(4, 4, 4, 0, 4),
             ],
             Preset::Models => vec![
@@ -105,6 +120,9 @@ impl Kernel for CenterCropPad {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (rows, columns) = (shape["y"], shape["x"] * shape["c"]);
+        if variant.name == "strip" {
+            return launch_strip(shape, dtype, variant);
+        }
         let unit = words::unit(&runs(shape), dtype, variant.name);
         let lanes = variant.constant("WG");
         let grid = match unit {
@@ -131,6 +149,16 @@ impl Kernel for CenterCropPad {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         center_crop_pad(problem, rows)
     }
+}
+
+fn launch_strip(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+    let (rows, columns) = (shape["y"], shape["x"] * shape["c"]);
+    let each = words::per_word(dtype);
+    let strips = rows * (columns / (4 * each)).div_ceil(variant.constant("VECTORS"));
+    let grid = spill(strips.div_ceil(variant.constant("WG")));
+    let mut launch = Launch::single(words::output(rows * columns, dtype), grid);
+    launch.dispatches[0].entry = "strip";
+    launch.with_constant("EACH", each as f64)
 }
 
 fn of(h: usize, w: usize, c: usize, y: usize, x: usize) -> Shape {

@@ -12,7 +12,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Variant, Work,
+    Shape, Spec, Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -23,14 +23,38 @@ struct ResizeBilinear;
 const VARIANTS: &[Variant] = &[
     Variant { refuses: refuses_tall, ..Variant::new("scalar", &[("WG", 64.0)]) },
     Variant {
-        refuses: |shape| {
-            let c = shape["c"];
-            let ragged = || format!("c is {c}, no multiple of four");
-            refuses_tall(shape).or_else(|| (!c.is_multiple_of(4)).then(ragged))
-        },
+        refuses: |shape| refuses_tall(shape).or_else(|| refuses_ragged(shape["c"])),
         ..Variant::new("vector", &[("WG", 64.0)])
     },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: refuses_strip,
+        ..Variant::new("strip", &[("WG", 8.0), ("COLUMNS", 32.0)])
+    },
 ];
+
+/// An invocation of `strip` makes all rows that lie between two of the image, 32 columns of them;
+/// llvmpipe lets it make 65,535 turns.
+const MAX_ENLARGEMENT: usize = 1_000;
+
+/// Only enlargements load a pixel more than once.
+fn refuses_strip(shape: &Shape) -> Option<String> {
+    let (h, w, c, rows, columns) = (shape["h"], shape["w"], shape["c"], shape["y"], shape["x"]);
+    if shape.option() == Some("antialias") || rows < h || columns < w {
+        return Some("not an enlargement: nothing is loaded twice".to_owned());
+    }
+    let groups = (h * c / 4).div_ceil(8).max(columns.div_ceil(32));
+    if groups > 65_535 {
+        return Some(format!("{groups} workgroups in one dimension, the limit is 65535"));
+    }
+    let times = rows.div_ceil(h);
+    let steep = || format!("{times} rows for each of the image, one invocation makes 1000");
+    refuses_ragged(c).or_else(|| (times > MAX_ENLARGEMENT).then(steep))
+}
+
+fn refuses_ragged(c: usize) -> Option<String> {
+    (!c.is_multiple_of(4)).then(|| format!("c is {c}, no multiple of four"))
+}
 
 /// A grid row for each image row.
 fn refuses_tall(shape: &Shape) -> Option<String> {
@@ -43,6 +67,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("corners one pixel apart", "max(u - 1u, 1u)", "u"),
     Mutant::new("width for height", "place(wid.y, params.height,", "place(wid.y, params.width,"),
     Mutant::new("row below left out", "weight(down) *", "0.0 * weight(down) *"),
+    Mutant::new("weight of the row below from the row above", "deep, down)", "down - deep, down)"),
+    Mutant::new("strip one column short", "min(first + COLUMNS,", "min(first + COLUMNS - 1u,"),
+    Mutant::new("pixels not moved on", "above_left = above_right;", ""),
+    Mutant::new(
+        "rows begin one late",
+        "first_from(upper, p.height",
+        "first_from(upper + 1u, p.height",
+    ),
     Mutant::new("triangle of an enlarged image", "2u * max(t, u)", "2u * u"),
     Mutant::new(
         "last element under the triangle dropped",
@@ -78,10 +110,13 @@ impl Kernel for ResizeBilinear {
                 of(24, 24, 8, 16, 16),
                 of(5, 7, 3, 3, 11),
                 of(1, 1, 3, 4, 5),
+                of(1, 1, 4, 5, 70),
+                of(3, 33, 4, 257, 33),
                 of(6, 5, 3, 6, 5),
                 of(4, 4, 4, 0, 4),
                 of(5, 7, 3, 3, 11).tag("corners"),
                 of(9, 4, 4, 1, 1).tag("corners"),
+                of(7, 5, 4, 31, 67).tag("corners"),
                 of(24, 24, 8, 16, 16).tag("antialias"),
                 of(5, 7, 3, 3, 11).tag("antialias"),
                 of(33, 31, 3, 7, 5).tag("antialias"),
@@ -115,10 +150,16 @@ impl Kernel for ResizeBilinear {
         let (h, c, rows, columns) = (shape["h"], shape["c"], shape["y"], shape["x"]);
         let vectors = variant.name == "vector";
         let invocations = columns * c / if vectors { 4 } else { 1 };
-        let across = invocations.div_ceil(variant.constant("WG")) as u32;
+        let lanes = variant.constant("WG");
+        let across = invocations.div_ceil(lanes) as u32;
         let run = |entry, rows: usize| Dispatch::new(entry, [across, rows as u32, 1]);
         let soft = shape.option() == Some("antialias");
         let dispatches = match (soft, vectors) {
+            _ if variant.name == "strip" => {
+                let strips = columns.div_ceil(variant.constant("COLUMNS"));
+                let pairs = (h * c / 4).div_ceil(lanes);
+                vec![Dispatch::new("strip", [pairs as u32, strips as u32, 1])]
+            }
             (false, _) => vec![run(variant.name, rows)],
             (true, false) => vec![run("shrink_rows", h), run("shrink_columns", rows)],
             (true, true) => vec![run("shrink_rows4", h), run("shrink_columns4", rows)],

@@ -8,8 +8,8 @@ use super::quantize_int8::draw;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Uncompressed, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -21,7 +21,27 @@ struct QuantizeInt4;
 const THREAD: Variant = Variant::new("thread", &[("WG", 8.0)]);
 /// One workgroup sixty-four words of eight codes.
 const TILE: Variant = Variant { suits: Suits::Gpu, ..Variant::new("tile", &[("WG", 64.0)]) };
-const VARIANTS: &[Variant] = &[THREAD, half("thread_f16", THREAD), TILE, half("tile_f16", TILE)];
+/// One invocation 32 elements, up to four of them a group.
+const REGISTERS: Variant = Variant {
+    suits: Suits::Cpu,
+    needs: &[Need::Subgroup, Need::SubgroupOf8],
+    refuses: refuses_registers,
+    ..Variant::new("registers", &[])
+};
+const VARIANTS: &[Variant] = &[
+    THREAD,
+    half("thread_f16", THREAD),
+    TILE,
+    half("tile_f16", TILE),
+    REGISTERS,
+    half("registers_f16", REGISTERS),
+];
+
+fn refuses_registers(shape: &Shape) -> Option<String> {
+    let (m, k, group) = (shape["m"], shape["k"], group(shape));
+    let ragged = || format!("rows of {k} elements are not whole groups of {group}");
+    (m * k == 0 || !k.is_multiple_of(group)).then(ragged)
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("steps of eight", "/ 7.0", "/ 8.0"),
@@ -32,6 +52,8 @@ const MUTANTS: &[Mutant] = &[
         "word < end; word++) { peak",
         "word + 1u < end; word++) { peak",
     ),
+    Mutant::new("neighbours of a group not asked", "if (LANES > 1u)", "if (LANES > 9u)"),
+    Mutant::new("half a group not asked", "if (LANES > 2u)", "if (LANES > 9u)"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new("second half of a word from the first", "2u * word + 1u", "2u * word"),
 ];
@@ -73,10 +95,11 @@ impl Kernel for QuantizeInt4 {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, k) = (shape["m"], shape["k"]);
         let (rows, cols) = Span::of(shape).dims(m, k);
-        let (lanes, words) = (variant.constant("WG"), k.div_ceil(8));
+        let words = k.div_ceil(8);
         let (workgroups, shared) = match entry(variant) {
-            "thread" => ((rows * cols).div_ceil(lanes), 1),
-            _ => (m * words.div_ceil(lanes), group(shape) / 8),
+            "registers" => ((m * k / 32).div_ceil(8), group(shape) / 32),
+            "thread" => ((rows * cols).div_ceil(variant.constant("WG")), 1),
+            _ => (m * words.div_ceil(variant.constant("WG")), group(shape) / 8),
         };
         let aligned = f64::from(u8::from(k.is_multiple_of(8)));
         let constants = vec![("LANES", shared as f64), ("ALIGNED", aligned)];
@@ -134,6 +157,9 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(3, 216, "group64"),
             of(2, 1408, "group128"),
             of(4, 132, "zeros"),
+            of(5, 96, "group32"),
+            of(3, 192, "group64"),
+            of(4, 128, "zeros"),
         ],
         Preset::Models => {
             let one = |group| of(4096, 1024, group).from("LLaVA-1.5-7B projector weights");

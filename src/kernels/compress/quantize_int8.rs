@@ -34,6 +34,8 @@ const MUTANTS: &[Mutant] = &[
         "word < end; word++) { range",
         "word + 1u < end; word++) { range",
     ),
+    Mutant::new("four words from three vectors", "packed(i + 3u, scale)", "packed(i + 2u, scale)"),
+    Mutant::new("fourth vector not looked at", "widen(range, vec4<f32>(x4[i + 3u]))", "range"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
     Mutant::new("negative values ignored", "max(max(-v.x, -v.y), max(-v.z, -v.w))", "0.0"),
     Mutant::new("padding not zero", "select(vec4<i32>(), codes, inside)", "codes"),
@@ -116,6 +118,7 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             of(0, 8),
             of(9, 131).tag("channel"),
             of(3, 270).tag("group32"),
+            of(3, 208).tag("group64"),
             of(2, 1408).tag("group128"),
             of(4, 128).tag("zeros"),
             of(5, 33).tag("zero_point"),
@@ -219,7 +222,10 @@ fn launch(shape: &Shape, variant: &Variant) -> Launch {
             let tiles = m * words.div_ceil(lanes);
             vec![run("group", spill(tiles), length / 4)]
         }
-        _ => vec![run("thread", spill((rows * cols).div_ceil(lanes)), 1)],
+        (Span::Row | Span::Group(_), _) => {
+            let entry = if k.is_multiple_of(16) { "thread16" } else { "thread" };
+            vec![run(entry, spill((rows * cols).div_ceil(lanes)), 1)]
+        }
     };
     let points = if is_affine(shape) { rows } else { 0 };
     Launch {

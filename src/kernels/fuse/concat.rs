@@ -141,7 +141,8 @@ impl Kernel for Concat {
         let grid = spill(words.div_ceil(variant.constant("WG")));
         let mut launch = Launch::single(output, grid);
         launch.dispatches[0].entry = variant.name;
-        launch.with_constant("EACH", (32 / elem.bits()) as f64)
+        let launch = launch.with_constant("EACH", (32 / elem.bits()) as f64);
+        launch.with_constant("COUNT", columns(shape).len() as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

@@ -6,7 +6,7 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
     Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
@@ -23,6 +23,12 @@ const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
     Variant { refuses: refuses_ragged, ..Variant::new("columns", &[("WG", 64.0), ("ROWS", 16.0)]) },
+    // The same in workgroups that fill one vector unit of a CPU adapter.
+    Variant {
+        suits: Suits::Cpu,
+        refuses: refuses_ragged,
+        ..Variant::new("columns8", &[("WG", 8.0), ("ROWS", 16.0)])
+    },
 ];
 
 fn refuses_ragged(shape: &Shape) -> Option<String> {
@@ -133,7 +139,7 @@ impl Kernel for Film {
         };
         let output = Buffer::new("y", dtype.storage(), b * l, c);
         let mut launch = Launch::single(output, spill(workgroups));
-        launch.dispatches[0].entry = variant.name;
+        launch.dispatches[0].entry = variant.name.trim_end_matches('8');
         launch
     }
 

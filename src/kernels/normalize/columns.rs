@@ -4,7 +4,9 @@
 use rayon::prelude::*;
 
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
-use crate::kernel::{Buffer, Dispatch, Dtype, Elem, Launch, Preset, Shape, Variant, Work, spill};
+use crate::kernel::{
+    Buffer, Dispatch, Dtype, Elem, Launch, Preset, Shape, Suits, Variant, Work, spill,
+};
 use crate::reference::Rows;
 
 /// Mesa's llvmpipe ends every loop once an invocation has made 65,535 trips in all, and a column is
@@ -22,7 +24,26 @@ pub const VARIANTS: &[Variant] = &[
         ..Variant::new("column", &[("WG", 8.0), ("ROWS", 64.0)])
     },
     Variant::new("split", &[("WG", 64.0), ("ROWS", 64.0)]),
+    // The same by vectors, which begin where a row does every so many rows.
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let size = shape["r"] * shape["f"];
+            let ragged = || format!("samples of {size} elements, no multiple of four");
+            (!size.is_multiple_of(4)).then(ragged)
+        },
+        ..Variant::new("split4", &[("WG", 8.0), ("ROWS", 64.0)])
+    },
 ];
+
+/// Rows after which a row begins at a vector again.
+pub fn period(f: usize) -> usize {
+    match f % 4 {
+        0 => 1,
+        2 => 2,
+        _ => 4,
+    }
+}
 
 /// Numbers of unlike size, constants, and numbers so small that squares or differences vanish.
 pub const INPUTS: &[Distribution] = &[
@@ -41,8 +62,16 @@ pub const SMALLEST: f32 = 1e-30;
 pub fn shapes(preset: Preset) -> Vec<Shape> {
     match preset {
         Preset::Smoke => {
-            let whole = [(1, 1, 1), (1, 2, 35), (3, 31, 33), (1, 257, 74), (2, 1023, 1), (0, 5, 5)];
-            let tails = [(6, 130, 35), (12, 7, 5), (6, 64, 9)];
+            let whole = [
+                (1, 1, 1),
+                (1, 2, 35),
+                (3, 31, 33),
+                (1, 257, 74),
+                (1, 1, 4),
+                (2, 1023, 1),
+                (0, 5, 5),
+            ];
+            let tails = [(6, 130, 35), (12, 7, 5), (6, 64, 9), (7, 310, 74), (6, 260, 4)];
             let tails = tails.map(|(b, r, f)| of(b, r, f).tag("tail"));
             whole.map(|(b, r, f)| of(b, r, f)).into_iter().chain(tails).collect()
         }
@@ -100,19 +129,24 @@ pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant, columns: &'static 
         launch.dispatches[0].entry = "column";
         return launch;
     }
-    let blocks = b * r.div_ceil(variant.constant("ROWS"));
-    let block = spill((blocks * f).div_ceil(lanes));
-    let run = |entry, grid| Dispatch::new(entry, grid);
+    let is_split4 = variant.name == "split4";
+    let (rows, columns_each) = if is_split4 { (period(f), 4) } else { (1, 1) };
+    let blocks = b * (r / rows).div_ceil(variant.constant("ROWS"));
+    let block = spill((blocks * rows * f / columns_each).div_ceil(lanes));
+    let [measure, merge, write] = match is_split4 {
+        true => ["measure_quads", "merge_quads", "write_quads"],
+        false => ["measure_blocks", "merge_blocks", "write_blocks"],
+    };
     Launch {
         outputs: vec![output],
         scratch: vec![
-            Buffer::new("parts", Elem::F32, blocks, 2 * f),
+            Buffer::new("parts", Elem::F32, blocks, 2 * rows * f),
             Buffer::new(columns, Elem::F32, b, 2 * f),
         ],
         dispatches: vec![
-            run("measure_blocks", block),
-            run("merge_blocks", whole),
-            run("write_blocks", block),
+            Dispatch::new(measure, block),
+            Dispatch::new(merge, whole),
+            Dispatch::new(write, block),
         ],
     }
 }

@@ -2,11 +2,13 @@
 
 use ndarray::{Array2, Ix1};
 
+use super::moments::Moment;
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -19,10 +21,17 @@ const EPS: f32 = 1e-5;
 /// What one invocation adds up alone: longer sums of f16 elements lose what repeats itself.
 const MAX_SPAN: usize = 2048;
 
-/// One invocation a small group, or one workgroup: most groups are few and long, so that its
-/// barriers count for little even on a CPU adapter.
+/// Below this a slice is too short to be worth its start.
+const LEAST_CHANNEL: usize = 32;
+
+/// Slices of a group that one invocation merges: their elements are counted in f32.
+const MAX_SLICES: usize = 1 << 15;
+
+/// One invocation a small group, one workgroup a group, or slices of channels that are merged:
+/// most groups are few and long.
 const VARIANTS: &[Variant] = &[
     Variant {
+        suits: Suits::Cpu,
         refuses: |shape| {
             let span = span(shape);
             (span > MAX_SPAN)
@@ -31,7 +40,28 @@ const VARIANTS: &[Variant] = &[
         ..Variant::new("thread", &[("WG", 8.0)])
     },
     Variant::new("group", &[("WG", 256.0)]),
+    Variant {
+        suits: Suits::Cpu,
+        refuses: refuses_slices,
+        ..Variant::new("slices", &[("WG", 8.0), ("QUADS", 128.0)])
+    },
 ];
+
+fn refuses_slices(shape: &Shape) -> Option<String> {
+    let l = shape["l"];
+    if l < LEAST_CHANNEL {
+        return Some(format!("channels of {l} elements, a slice has at least {LEAST_CHANNEL}"));
+    }
+    let slices = shape["c"] / shape["g"] * slices(l, 128);
+    (slices > MAX_SLICES)
+        .then(|| format!("{slices} slices a group, one invocation merges {MAX_SLICES}"))
+}
+
+/// Slices of a channel, each of so many vectors that a channel may begin and end inside.
+fn slices(l: usize, quads: usize) -> usize {
+    let most = if l.is_multiple_of(4) { l / 4 } else { (l + 6) / 4 };
+    most.div_ceil(quads)
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
@@ -56,6 +86,18 @@ const MUTANTS: &[Mutant] = &[
         "no shift by the first element",
         "let shift = f32(x[row * span()]);",
         "let shift = 0.0;",
+    ),
+    Mutant::new("slices weighted alike", "b.count / count", "0.5"),
+    Mutant::new("distance of the means left out", "squares) + apart", "squares)"),
+    Mutant::new(
+        "neighbouring channels not masked",
+        "f32>(), v, inside)",
+        "f32>(), v, vec4<bool>(true))",
+    ),
+    Mutant::new(
+        "gain of the next channel",
+        "channel % params.channels;",
+        "(channel + 1u) % params.channels;",
     ),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
@@ -130,6 +172,9 @@ impl Kernel for GroupNorm {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let aligned = shape["l"].is_multiple_of(4);
+        if variant.name == "slices" {
+            return launch_slices(shape, aligned, dtype, variant);
+        }
         rows::launch_quads(shape["n"] * shape["g"], span(shape), aligned, dtype, variant)
     }
 
@@ -144,6 +189,27 @@ impl Kernel for GroupNorm {
 
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         group_norm(problem, rows)
+    }
+}
+
+fn launch_slices(shape: &Shape, aligned: bool, dtype: Dtype, variant: &Variant) -> Launch {
+    let (channels, groups) = (shape["n"] * shape["c"], shape["n"] * shape["g"]);
+    let parts = channels * slices(shape["l"], variant.constant("QUADS"));
+    let run = |entry, invocations: usize| {
+        Dispatch::new(entry, spill(invocations.div_ceil(variant.constant("WG"))))
+    };
+    let write = if aligned { "write_slices4" } else { "write_slices" };
+    Launch {
+        outputs: vec![Buffer::new("y", dtype.storage(), groups, span(shape))],
+        scratch: vec![
+            Buffer::new("parts", Elem::F32, parts, 2),
+            Buffer::new("moments", Elem::F32, groups, 2),
+        ],
+        dispatches: vec![
+            run("measure_slices", parts),
+            run("merge_slices", groups),
+            run(write, parts),
+        ],
     }
 }
 
@@ -170,14 +236,34 @@ fn group_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     vec![by_rows(rows, shape["n"] * groups, span, |row, mut y| {
         let shift = exact(x[[row, 0]]);
         let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();
-        let mean = S::sum(shifted.iter().copied(), depth) / n;
-        let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
-        let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
+        let (mean, variance) = if problem.variant.name == "slices" {
+            let moment = of_slices(&shifted, l, row * span, problem.variant.constant("QUADS"));
+            (moment.mean, moment.variance())
+        } else {
+            let mean = S::sum(shifted.iter().copied(), depth) / n;
+            let centred = shifted.iter().map(|&x| x - mean);
+            (mean, S::sum(centred.map(|c| c * c), depth) / n)
+        };
         let rstd = (variance + eps).rsqrt();
         for i in 0..span {
             let c = row % groups * (channels / groups) + i / l;
-            let out = centred[i] * rstd * exact(g[c]) + exact(b[c]);
+            let out = (shifted[i] - mean) * rstd * exact(g[c]) + exact(b[c]);
             y[i] = out.store(problem.storage());
         }
     })]
+}
+
+/// The moments of a group whose first element is number `start`: those of the vectors that memory
+/// has, merged over each slice of a channel, and slices after each other.
+fn of_slices<S: Scalar>(shifted: &[S], l: usize, start: usize, quads: usize) -> Moment<S> {
+    let none = Moment { count: 0, mean: S::zero(), squares: S::zero() };
+    let of_channel = |(number, values): (usize, &[S])| {
+        let until_vector = (start + number * l).next_multiple_of(4) - (start + number * l);
+        let (head, rest) = values.split_at(until_vector.min(l));
+        let vectors = [head].into_iter().filter(|head| !head.is_empty()).chain(rest.chunks(4));
+        let moments: Vec<Moment<S>> = vectors.map(Moment::of).collect();
+        let merged = |slice: &[Moment<S>]| slice.iter().copied().fold(none, Moment::merged);
+        moments.chunks(quads).map(merged).collect::<Vec<_>>()
+    };
+    shifted.chunks(l).enumerate().flat_map(of_channel).fold(none, Moment::merged)
 }

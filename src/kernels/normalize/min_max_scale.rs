@@ -20,6 +20,17 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("range a little too large", "above / range", "above / (range + 1e-6)"),
     Mutant::new("minimum not subtracted", " - limit.x;\n        y", ";\n        y"),
     Mutant::new("an empty range divided by", "range >= SMALLEST", "range >= 0.0"),
+    Mutant::new("maximum of the first round", "select(high, max(high, v), inside)", "high"),
+    Mutant::new(
+        "one track of a period alone",
+        "row < min((first + 1u) * rows, valid)",
+        "row < min(first * rows + 1u, valid)",
+    ),
+    Mutant::new(
+        "an empty range divided by vectors",
+        "range >= vec4<f32>(SMALLEST)",
+        "range >= vec4<f32>()",
+    ),
     Mutant::new("length ignored", "min(len[batch], params.rows)", "params.rows"),
     Mutant::new(
         "last row of a block dropped",

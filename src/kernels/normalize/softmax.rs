@@ -6,7 +6,8 @@ use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -16,6 +17,31 @@ struct Softmax;
 
 /// Elements that `thread4` weighs at once.
 const UNIT: usize = 4;
+
+/// Vectors of a row that each of eight invocations keeps in registers.
+const MAX_HELD: usize = 16;
+
+const VARIANTS: &[Variant] = &[
+    rows::WITH_SUBGROUPS[0],
+    rows::WITH_SUBGROUPS[1],
+    rows::WITH_SUBGROUPS[2],
+    rows::WITH_SUBGROUPS[3],
+    Variant {
+        suits: Suits::Cpu,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let long = || format!("rows of {} elements, eight invocations hold 512", shape["n"]);
+            (vectors_held(shape["n"]) > MAX_HELD).then(long)
+        },
+        ..Variant::new("registers", &[])
+    },
+];
+
+/// Vectors of a row that each of eight invocations holds.
+fn vectors_held(n: usize) -> usize {
+    let most = if n.is_multiple_of(UNIT) { n / UNIT } else { (n + 2 * UNIT - 2) / UNIT };
+    most.div_ceil(8)
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new(
@@ -29,24 +55,29 @@ const MUTANTS: &[Mutant] = &[
         "totals += 0.0 * weights4(i, row4",
     ),
     Mutant::new("element beyond the length weighed", "< vec4<u32>(valid);", "<= vec4<u32>(valid);"),
+    Mutant::new("maximum of an invocation alone", "subgroupMax(max(max(l", "(max(max(l"),
+    Mutant::new("sum of an invocation alone", "select(subgroupAdd(own)", "select(own"),
+    Mutant::new(
+        "neighbouring rows not masked",
+        "vec4<f32>(LOWEST), v, are_valid(4u",
+        "v, v, are_valid(4u",
+    ),
     Mutant::new(
         "one subgroup's share left out",
         "i < count; i++) { sum +=",
         "i + 1u < count; i++) { sum +=",
     ),
+    Mutant::new("last vector of a row left out", "(base + valid + 3u) / 4u", "(base + valid) / 4u"),
+    Mutant::new("last element of a vector not written", "if (inside.w)", "if (false)"),
     Mutant::new(
         "last element dropped from the sum",
-        "i < valid; i++) { total",
-        "i + 1u < valid; i++) { total",
+        "i < valid; i += WG) { total",
+        "i + 1u < valid; i += WG) { total",
     ),
     Mutant::new("maximum not subtracted", "peak = max(peak, f32(x[base + i]));", "peak = 0.0;"),
     Mutant::new("length ignored", "min(len[row], params.n)", "params.n"),
     Mutant::new("length of the next row", "len[row]", "len[(row + 1u) % params.rows]"),
-    Mutant::new(
-        "padding left unwritten",
-        "i = valid; i < params.n; i++",
-        "i = valid + 1u; i < params.n; i++",
-    ),
+    Mutant::new("padding left unwritten", "i = valid; i < n; i++", "i = valid + 1u; i < n; i++"),
     Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
     Mutant::new(
         "last element dropped by a lane",
@@ -73,7 +104,7 @@ impl Kernel for Softmax {
             summary: "turn each row's valid part into probabilities, zero beyond its length",
             difficulties: &[1, 2],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::WITH_SUBGROUPS,
+            variants: VARIANTS,
             inputs: Distribution::COMMON,
             operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
@@ -84,8 +115,9 @@ impl Kernel for Softmax {
         let of = |(r, n)| Shape::new(&[("r", r), ("n", n)]);
         match preset {
             Preset::Smoke => {
-                let full = [(1, 1), (3, 5), (5, 33), (2, 1025), (2, 1500), (0, 8), (65_537, 5)];
-                let tails = [(4, 1), (7, 31), (9, 65), (6, 257), (3, 1023)];
+                let full =
+                    [(1, 1), (3, 5), (5, 33), (2, 1025), (2, 1500), (0, 8), (65_537, 5), (9, 500)];
+                let tails = [(4, 1), (7, 31), (9, 65), (6, 257), (6, 508), (3, 1023)];
                 let tails = tails.map(|size| of(size).tag("tail"));
                 full.map(of).into_iter().chain(tails).collect()
             }
@@ -111,7 +143,14 @@ impl Kernel for Softmax {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch_wide(shape["r"], shape["n"], UNIT, dtype, variant)
+        let (r, n) = (shape["r"], shape["n"]);
+        if variant.name != "registers" {
+            return rows::launch_wide(r, n, UNIT, dtype, variant);
+        }
+        let mut launch = Launch::single(Buffer::new("y", dtype.storage(), r, n), spill(r));
+        let entry = if n.is_multiple_of(UNIT) { "registers4" } else { "registers" };
+        launch.dispatches[0].entry = entry;
+        launch.with_constant("VECTORS", vectors_held(n) as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {
@@ -144,16 +183,20 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let (r, n) = (problem.shape["r"], problem.shape["n"]);
     let x = problem.inputs.float::<Ix2>("x");
     let len = problem.inputs.words("len");
-    let depth = rows::depth(n, problem.variant);
+    let depth = match problem.variant.name {
+        // Vectors of an invocation and their elements, then eight invocations in any order.
+        "registers" => vectors_held(n) + UNIT + 8,
+        _ => rows::depth(n, problem.variant),
+    };
     vec![by_rows(rows, r, n, |row, mut y| {
         let valid = len[row] as usize;
         let values: Vec<S> =
             x.row(row).iter().take(valid).map(|&x| S::exact(f64::from(x))).collect();
         let Some(peak) = values.iter().copied().reduce(S::max) else { return };
         let weights: Vec<S> = values.iter().map(|&x| (x - peak).exp()).collect();
-        let total = match rows::is_wide(n, UNIT, problem.variant) {
-            true => running_total(&values),
-            false => S::sum(weights.iter().copied(), depth),
+        let total = match problem.variant.name {
+            "thread" => running_total(&values, row * n % UNIT),
+            _ => S::sum(weights.iter().copied(), depth),
         };
         for i in 0..valid {
             y[i] = (weights[i] / total).store(problem.storage());
@@ -162,18 +205,20 @@ fn softmax<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
 }
 
 /// Sum of weights relative to a maximum that grows from one four elements to the next: four sums,
-/// one for each place.
-fn running_total<S: Scalar>(values: &[S]) -> S {
+/// one for each place. The first element is at place `offset` of its four.
+fn running_total<S: Scalar>(values: &[S], offset: usize) -> S {
     let mut totals = [S::zero(); UNIT];
     let mut peak: Option<S> = None;
-    for unit in values.chunks(UNIT) {
-        let own = unit.iter().copied().reduce(S::max).expect("chunks are not empty");
+    let (head, rest) = values.split_at((UNIT - offset).min(values.len()));
+    let units = [(offset, head)].into_iter().chain(rest.chunks(UNIT).map(|unit| (0, unit)));
+    for (place, unit) in units {
+        let own = unit.iter().copied().reduce(S::max).expect("no part is empty");
         let now = peak.map_or(own, |before| before.max(own));
         if let Some(before) = peak {
             let shrink = (before - now).exp();
             totals = totals.map(|total| total * shrink);
         }
-        for (total, &value) in totals.iter_mut().zip(unit) {
+        for (total, &value) in totals[place..].iter_mut().zip(unit) {
             *total = *total + (value - now).exp();
         }
         peak = Some(now);

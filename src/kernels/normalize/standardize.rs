@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use ndarray::{Array2, Ix3, s};
 
 use super::columns;
+use super::moments::Moment;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Generator, Inputs};
 use crate::kernel::{
@@ -43,6 +44,17 @@ const MUTANTS: &[Mutant] = &[
         "distance of the block means left out",
         "part.y + delta * delta * (before * share)",
         "part.y",
+    ),
+    Mutant::new(
+        "shares of four rounds alike",
+        "b.count / max(count, vec4<f32>(1.0))",
+        "vec4<f32>(0.5)",
+    ),
+    Mutant::new("padding counted", "min(valid, vec4<u32>(last))", "vec4<u32>(last)"),
+    Mutant::new(
+        "one track of a period alone",
+        "row < min((first + 1u) * rows, valid)",
+        "row < min(first * rows + 1u, valid)",
     ),
     Mutant::new("blocks weighted alike", "more / (before + more)", "0.5"),
     Mutant::new(
@@ -97,38 +109,30 @@ impl Kernel for Standardize {
     }
 }
 
-/// Mean and sum of squared deviations of `values` from one of them on.
-#[derive(Clone, Copy)]
-struct Moment<S> {
-    count: usize,
-    mean: S,
-    squares: S,
+/// Of values summed in blocks of so many, then over the blocks.
+fn in_blocks<S: Scalar>(shifted: &[S], block: usize) -> Moment<S> {
+    let sum = |terms: &[S]| {
+        let parts = terms.chunks(block).map(|part| S::sum(part.iter().copied(), part.len()));
+        S::sum(parts, terms.len().div_ceil(block))
+    };
+    let count = shifted.len();
+    let mean = sum(shifted) / S::exact(count as f64);
+    let centred = shifted.iter().map(|&x| x - mean);
+    let squares = sum(&centred.map(|c| c * c).collect::<Vec<_>>());
+    Moment { count, mean, squares }
 }
 
-impl<S: Scalar> Moment<S> {
-    /// Summed in blocks of so many, then over the blocks.
-    fn of(shifted: &[S], block: usize) -> Self {
-        let sum = |terms: &[S]| {
-            let parts = terms.chunks(block).map(|part| S::sum(part.iter().copied(), part.len()));
-            S::sum(parts, terms.len().div_ceil(block))
+/// Of every so many rows, in blocks of so many of them: four at a time, merged one after the other.
+fn in_tracks<S: Scalar>(shifted: &[S], period: usize, block: usize) -> Moment<S> {
+    let none = Moment { count: 0, mean: S::zero(), squares: S::zero() };
+    let of_block = |rows: &[S]| {
+        let of_track = |first: usize| {
+            let track: Vec<S> = rows.iter().skip(first).step_by(period).copied().collect();
+            track.chunks(4).map(Moment::of).fold(none, Moment::merged)
         };
-        let count = shifted.len();
-        let mean = sum(shifted) / S::exact(count as f64);
-        let centred = shifted.iter().map(|&x| x - mean);
-        let squares = sum(&centred.map(|c| c * c).collect::<Vec<_>>());
-        Moment { count, mean, squares }
-    }
-
-    fn merged(self, part: Self) -> Self {
-        let of = |count: usize| S::exact(count as f64);
-        let delta = part.mean - self.mean;
-        let share = of(part.count) / (of(self.count) + of(part.count));
-        Moment {
-            count: self.count + part.count,
-            mean: self.mean + delta * share,
-            squares: self.squares + part.squares + delta * delta * (of(self.count) * share),
-        }
-    }
+        (0..period.min(rows.len())).map(of_track).collect::<Vec<_>>()
+    };
+    shifted.chunks(period * block).flat_map(of_block).fold(none, Moment::merged)
 }
 
 /// What a column's elements are shifted by and then scaled by.
@@ -145,7 +149,7 @@ enum Spread<S> {
     Unclear,
 }
 
-fn column<S: Scalar>(values: &[S], variant: &Variant) -> Column<S> {
+fn column<S: Scalar>(values: &[S], features: usize, variant: &Variant) -> Column<S> {
     let none = Column { shift: S::zero(), mean: S::zero(), spread: Spread::None };
     if values.len() < 2 {
         return none;
@@ -155,12 +159,13 @@ fn column<S: Scalar>(values: &[S], variant: &Variant) -> Column<S> {
     let block = variant.constant("ROWS");
     let moment = match variant.name {
         "split" => {
-            let moments = shifted.chunks(block).map(|part| Moment::of(part, block));
+            let moments = shifted.chunks(block).map(|part| in_blocks(part, block));
             moments.reduce(Moment::merged).expect("two rows")
         }
-        _ => Moment::of(&shifted, block),
+        "split4" => in_tracks(&shifted, columns::period(features), block),
+        _ => in_blocks(&shifted, block),
     };
-    let variance = moment.squares / S::exact(moment.count as f64);
+    let variance = moment.variance();
     let spread = match variance.order(S::exact(f64::from(columns::SMALLEST))) {
         Some(Ordering::Less) => Spread::None,
         Some(_) => Spread::Reciprocal(variance.rsqrt()),
@@ -177,7 +182,7 @@ fn standardize<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let all = columns::by_column(rows, problem.shape, |batch, feature| {
         let valid = x.slice(s![batch, ..len[batch] as usize, feature]);
         let values: Vec<S> = valid.iter().map(|&x| exact(x)).collect();
-        column(&values, problem.variant)
+        column(&values, f, problem.variant)
     });
     vec![by_rows(rows, b * r, f, |row, mut y| {
         let (batch, local) = (row / r, row % r);
