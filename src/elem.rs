@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_found_by_its_bits() {
-        let bytes = |values: [f32; 4]| Elem::F32.encode(&values);
+        let bytes = |values: [f32; 4]| Elem::F32.encode(&values).into_owned();
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::MAX, 1e-40, -1.0])), None);
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, 1.0, f32::NAN, 1.0])), Some(2));
         assert_eq!(Elem::F32.first_nonfinite(&bytes([0.0, f32::NEG_INFINITY, 1.0, 1.0])), Some(1));

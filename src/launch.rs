@@ -126,7 +126,7 @@ pub fn refuses_uncut(elements: usize) -> Option<String> {
 }
 
 /// Most workgroups WebGPU guarantees in one grid dimension.
-const MAX_GRID: usize = 65_535;
+pub const MAX_GRID: usize = 65_535;
 
 /// A grid of `workgroups` along x that spills into y; the shader numbers them
 /// `wid.x + wid.y * num_workgroups.x`.

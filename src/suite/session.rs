@@ -390,7 +390,7 @@ impl Session {
     fn scope(&self, cell: &Cell, task: &Task) -> Scope {
         let distributions = match task {
             _ if cell.given.is_some() => vec![Distribution::User],
-            Task::Check { .. } => cell.entry.kernel.spec().inputs.to_vec(),
+            Task::Check { .. } => cell.checked_distributions(),
             Task::Run { .. } => cell.timed_distributions(),
         };
         Scope { distributions, flops: task.reference_flops(), seed: self.seed }
