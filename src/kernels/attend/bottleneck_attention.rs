@@ -43,7 +43,7 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
-/// Over the keys, and for each of them over the query and the value, by fours where both are so many.
+/// Over the keys, and for each of them over the query and the value, by fours where they may be.
 fn turns(shape: &Shape) -> usize {
     let columns = shape["d"] / if shape["d"].is_multiple_of(4) { 4 } else { 1 };
     kernel::turns(Tokens::of(shape).longest(), &[columns, columns])
