@@ -25,15 +25,26 @@ pub(super) struct Chain {
     pub inputs: Vec<Inputs>,
 }
 
-impl Chain {
-    /// Chooses a strategy for each stage and draws what no stage provides.
-    pub fn new(session: &Session, cell: &PipelineCell, dtype: Dtype) -> Result<Self, CellError> {
+/// The stages of a pipeline with a strategy for each, before anything is drawn.
+pub(super) struct Choice {
+    stages: Vec<Stage>,
+    pub cells: Vec<Cell>,
+}
+
+impl Choice {
+    pub fn of(session: &Session, cell: &PipelineCell, dtype: Dtype) -> Result<Self, CellError> {
         let stages = (cell.pipeline.stages)(&cell.shape, cell.strategy, dtype);
         let cells = stages.iter().map(|stage| choose(session, stage));
         let cells = cells.collect::<Result<Vec<Cell>, CellError>>()?;
+        Ok(Choice { stages, cells })
+    }
+
+    /// Draws what no stage provides.
+    pub fn draw(self, session_seed: u32) -> Chain {
+        let Choice { stages, cells } = self;
         let draw = |(cell, stage): (&Cell, &Stage)| {
             // Weights follow the name of the stage, which all precisions share.
-            let seed = |name: &str| session.seed ^ (fnv1a(name.as_bytes()) as u32);
+            let seed = |name: &str| session_seed ^ (fnv1a(name.as_bytes()) as u32);
             let normal = Distribution::Normal;
             let generator = Generator::new(cell.dtype, cell.variant, normal, seed(&stage.name));
             let mut inputs = cell.drawn(&Generator { columns: stage.columns, ..generator });
@@ -43,7 +54,14 @@ impl Chain {
             inputs
         };
         let inputs = cells.iter().zip(&stages).map(draw).collect();
-        Ok(Chain { stages, cells, inputs })
+        Chain { stages, cells, inputs }
+    }
+}
+
+impl Chain {
+    /// Chooses a strategy for each stage and draws what no stage provides.
+    pub fn new(session: &Session, cell: &PipelineCell, dtype: Dtype) -> Result<Self, CellError> {
+        Choice::of(session, cell, dtype).map(|choice| choice.draw(session.seed))
     }
 
     /// A kernel by itself as a chain of one stage.

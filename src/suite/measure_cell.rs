@@ -19,16 +19,13 @@ pub(super) struct Subject<'a> {
     pub works: Vec<Work>,
     /// The same steps on buffers of their own.
     pub copy: &'a dyn Fn(&Session, &Prepared) -> Result<Prepared, GpuError>,
-    /// The same steps compiled without run-time checks, verified.
-    pub unchecked: &'a dyn Fn(&Session) -> Result<Prepared, CellError>,
 }
 
 impl Session {
-    /// Runs the protocol on a verified subject, then repeats the hot part without wgpu's run-time
-    /// checks if the plan has time for it.
+    /// Runs the protocol on a verified subject.
     pub(super) fn time_subject(
         &mut self,
-        subject: &mut Subject,
+        subject: &Subject,
         plan: &Plan,
         row: &mut Row,
         alive: &mut dyn FnMut(),
@@ -42,23 +39,38 @@ impl Session {
         let partial = matches!(cold, Cold::Unavailable);
         let timing = self.sample(prepared, cold, plan, alive)?;
         self.unchanged(subject)?;
-        subject.verified.clear();
         row.rate = Some(self.rate(subject, timing.median_s));
         let mut time = time_record(timing);
         if partial {
             time.notes
                 .push("cold: partial, no memory for a pool larger than the caches".to_owned());
         }
-        if let Some(plan) = plan.trusted().filter(|_| self.checks() == Checks::Safe) {
-            match (subject.unchecked)(self)
-                .and_then(|unchecked| self.sample(&unchecked, Cold::Unavailable, &plan, alive))
-            {
-                Ok(timing) => row.time_trusted = Some(time_record(timing)),
-                Err(error) if error.fatal => return Err(error),
-                Err(error) => time.notes.push(format!("without checks: {}", error.reason)),
+        row.time = Some(time);
+        Ok(())
+    }
+
+    /// Repeats the hot part of what was timed without wgpu's run-time checks, if the plan has time
+    /// for it: on what `unchecked` compiles and verifies.
+    pub(super) fn time_unchecked(
+        &self,
+        plan: &Plan,
+        row: &mut Row,
+        alive: &mut dyn FnMut(),
+        unchecked: impl FnOnce(&Session) -> Result<Prepared, CellError>,
+    ) -> Result<(), CellError> {
+        let Some(plan) = plan.trusted().filter(|_| self.checks() == Checks::Safe) else {
+            return Ok(());
+        };
+        let timed = unchecked(self)
+            .and_then(|unchecked| self.sample(&unchecked, Cold::Unavailable, &plan, alive));
+        match timed {
+            Ok(timing) => row.time_trusted = Some(time_record(timing)),
+            Err(error) if error.fatal => return Err(error),
+            Err(error) => {
+                let time = row.time.as_mut().expect("timed with checks before");
+                time.notes.push(format!("without checks: {}", error.reason));
             }
         }
-        row.time = Some(time);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::chain::{Chain, error};
+use super::chain::{Chain, Choice, error};
 use super::measure_cell::Subject;
 use super::session::{CellError, PROBE_FLOPS, Session};
 use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
@@ -118,10 +118,10 @@ impl Session {
         row: &mut Row,
         alive: &mut dyn FnMut(&'static str, f64),
     ) -> Result<(), CellError> {
-        let chain = Chain::new(self, cell, cell.dtype)?;
-        let works: Vec<_> = chain.cells.iter().map(|cell| cell.work()).collect();
+        let choice = Choice::of(self, cell, cell.dtype)?;
+        let works: Vec<_> = choice.cells.iter().map(|cell| cell.work()).collect();
         let ideal = |cell: &super::Cell| self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
-        let ideal_s = chain.cells.iter().map(ideal).sum();
+        let ideal_s = choice.cells.iter().map(ideal).sum();
         if let Task::Check { flops } = task
             && self.gpu.report.emulated
             && *flops < ALL_ROWS
@@ -130,6 +130,7 @@ impl Session {
         }
         task.affordable(ideal_s)?;
         alive("compiling", 0.0);
+        let chain = choice.draw(self.seed);
         let started = Instant::now();
         let programs = self.compile_chain(&chain, self.checks())?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
@@ -144,18 +145,17 @@ impl Session {
         row.stages = stage_records(&ran, &findings);
         let Some(plan) = task.plan() else { return Ok(()) };
         let Ran { chain, programs, prepared, outputs } = ran;
-        let mut subject = Subject {
+        let subject = Subject {
             prepared,
             verified: outputs,
             works,
             copy: &|session: &Session, _: &Prepared| chain.allocate(&session.gpu, &programs),
-            unchecked: &|session: &Session| session.unchecked_chain(cell),
         };
-        self.time_subject(&mut subject, &plan, row, &mut || {
-            alive("timing", longest_s(ideal_s));
-        })?;
+        let mut alive = || alive("timing", longest_s(ideal_s));
+        self.time_subject(&subject, &plan, row, &mut alive)?;
         self.time_stages(&subject.prepared, row)?;
-        Ok(())
+        drop(subject);
+        self.time_unchecked(&plan, row, &mut alive, |session| session.unchecked_chain(chain))
     }
 
     fn compile_chain(&self, chain: &Chain, checks: Checks) -> Result<Vec<Program>, GpuError> {
@@ -228,8 +228,7 @@ impl Session {
     }
 
     /// The chain without run-time checks, its answers held to the references too.
-    fn unchecked_chain(&self, cell: &PipelineCell) -> Result<Prepared, CellError> {
-        let chain = Chain::new(self, cell, cell.dtype)?;
+    fn unchecked_chain(&self, chain: Chain) -> Result<Prepared, CellError> {
         let programs = self.compile_chain(&chain, Checks::Trusted)?;
         let ran = self.run_chain(chain, programs)?;
         let distributions = vec![Distribution::Normal];

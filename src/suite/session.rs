@@ -337,7 +337,7 @@ impl Session {
         }
         let Checked { inputs, set, outputs } = verdict.first;
         let launch = cell.launch();
-        let mut subject = Subject {
+        let subject = Subject {
             prepared: Prepared(vec![Step { program, set }]),
             verified: vec![outputs],
             works: vec![cell.work()],
@@ -346,12 +346,12 @@ impl Session {
                 let set = session.gpu.allocate(&program, &inputs, &launch, &[])?;
                 Ok(Prepared(vec![Step { program, set }]))
             },
-            unchecked: &|session: &Session| {
-                session.verified_on(Arc::clone(&inputs), cell, Checks::Trusted)
-            },
         };
-        self.time_subject(&mut subject, &plan, row, &mut || {
-            alive("timing", longest_s(ideal_s));
+        let mut alive = || alive("timing", longest_s(ideal_s));
+        self.time_subject(&subject, &plan, row, &mut alive)?;
+        drop(subject);
+        self.time_unchecked(&plan, row, &mut alive, |session| {
+            session.verified_on(inputs, cell, Checks::Trusted)
         })
     }
 
