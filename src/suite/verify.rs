@@ -11,7 +11,7 @@ use crate::accuracy::{
     Fault, Gate, GateResult, Judgement, Metrics, Noise, Rule, Tracked, choose_rows,
     compression_gate, judge, measure,
 };
-use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program, Step};
+use crate::gpu::{BufferSet, Gpu, GpuError, Output, Program, Step, Stopwatch};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Answer, Buffer, Dtype, Elem, Problem, Uncompressed};
 use crate::record;
@@ -98,43 +98,63 @@ pub fn verify(
     timed: Arc<Inputs>,
     alive: &mut dyn FnMut(&'static str, f64),
 ) -> Result<Verdict, GpuError> {
-    let mut findings = Vec::new();
-    let (mut seconds, mut host_s) = (0.0, 0.0);
-    let (mut first, mut timed) = (None, Some(timed));
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut spent = Spent::default();
     let dispatch_s =
         if gpu.report.emulated { emulated_s(&cell.work(), cell.variant.suits) } else { 0.0 };
-    for &distribution in &scope.distributions {
+    let (&timed_one, others) = scope.distributions.split_first().expect("one is checked");
+    let (mut timed, mut first) = (Some(timed), None);
+    // What is timed next comes last, so that no two sets of buffers are in memory at once.
+    for &distribution in others.iter().chain([&timed_one]) {
+        let wanted_anyway = distribution == timed_one;
+        if !wanted_anyway && findings.iter().any(|finding| finding.failure.is_some()) {
+            continue;
+        }
         alive("drawing inputs", 0.0);
-        let mut watch = gpu.stopwatch();
-        let wanted_anyway = timed.is_some();
-        let inputs =
-            timed.take().unwrap_or_else(|| Arc::new(cell.inputs(distribution, scope.seed)));
+        let watch = gpu.stopwatch();
+        let inputs = match timed.take_if(|_| wanted_anyway) {
+            Some(timed) => timed,
+            None => Arc::new(cell.inputs(distribution, scope.seed)),
+        };
         let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
+        spent.add(&watch, !wanted_anyway);
         let steps = [Step { program: program.clone(), set }];
         alive("running", dispatch_s);
+        let watch = gpu.stopwatch();
         gpu.run(&steps)?;
-        if wanted_anyway {
-            watch = gpu.stopwatch();
-        }
+        spent.add(&watch, !wanted_anyway && !findings.is_empty());
+        let watch = gpu.stopwatch();
         let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
         alive("computing the reference", reference_s(cell, scope.flops));
         let checked = Checked { inputs, set, outputs };
         let drawn = (distribution, noise(cell, distribution));
-        let finding = examine(cell, scope, drawn, &checked.inputs, &checked.outputs);
-        seconds += watch.wall_s();
-        host_s += watch.host_s();
-        first.get_or_insert(checked);
-        let failed = finding.failure.is_some();
-        findings.push(finding);
-        if failed {
-            break;
-        }
+        findings.push(examine(cell, scope, drawn, &checked.inputs, &checked.outputs));
+        spent.add(&watch, true);
+        first = wanted_anyway.then_some(checked);
     }
+    findings.rotate_right(1);
     let (mut accuracy, mut failure) = summarise(&findings, cell.is_empty());
     cell.note_given(&mut accuracy, &mut failure);
-    let first = first.expect("at least one distribution is checked");
+    let first = first.expect("what is timed comes last");
+    let Spent { seconds, host_s } = spent;
     Ok(Verdict { first, accuracy, failure, seconds, host_s })
+}
+
+/// What verification took so far.
+#[derive(Default)]
+struct Spent {
+    seconds: f64,
+    host_s: f64,
+}
+
+impl Spent {
+    fn add(&mut self, watch: &Stopwatch, counts: bool) {
+        if counts {
+            self.seconds += watch.wall_s();
+            self.host_s += watch.host_s();
+        }
+    }
 }
 
 /// How long the tracked reference may take for some of the rows.
