@@ -186,8 +186,8 @@ impl Gpu {
         write: impl FnOnce(wgpu::WriteOnly<[u8]>),
     ) -> Result<wgpu::Buffer, GpuError> {
         if self.report.emulated && self.device.features().contains(MAPPABLE) {
-            // Written where it is: the device's memory is the host's.
-            usage |= wgpu::BufferUsages::MAP_WRITE;
+            // Written and read where it is: the device's memory is the host's.
+            usage |= wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::MAP_READ;
         }
         let size = len.next_multiple_of(16).max(16);
         self.within(size as u64, "buffer", "maxBufferSize")?;
@@ -264,6 +264,9 @@ impl Gpu {
 
     /// The contents of a buffer.
     pub(super) fn download(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
+        if buffer.usage().contains(wgpu::BufferUsages::MAP_READ) {
+            return self.map(buffer);
+        }
         let staging = self.scoped(|| {
             let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
@@ -279,16 +282,16 @@ impl Gpu {
         self.map(&staging)
     }
 
-    /// Waits for a staging buffer and copies it out; it is unmapped again.
-    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
+    /// Waits for a buffer that can be mapped and copies it out; it is unmapped again.
+    pub(super) fn map(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
+        buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         self.wait()?;
-        let view = staging
+        let view = buffer
             .get_mapped_range(..)
             .map_err(|error| GpuError::Lost(format!("a result could not be read: {error}")))?;
         let bytes = view.to_vec();
         drop(view);
-        staging.unmap();
+        buffer.unmap();
         Ok(bytes)
     }
 }
