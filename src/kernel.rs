@@ -227,6 +227,13 @@ impl Suits {
     pub fn fits(self, emulated: bool) -> bool {
         self == Suits::Any || (self == Suits::Cpu) == emulated
     }
+
+    /// What the device's own rule takes of the strategies that can do a shape: the last of those
+    /// made for such a device, else the last of those for any.
+    pub fn choose<T>(able: &[T], emulated: bool, suits: impl Fn(&T) -> Suits) -> Option<&T> {
+        let of = |wanted| able.iter().rfind(|one| suits(one) == wanted);
+        of(if emulated { Suits::Cpu } else { Suits::Gpu }).or_else(|| of(Suits::Any))
+    }
 }
 
 /// The precision of a cell.

@@ -11,7 +11,7 @@ use super::verify::{Finding, Scope, examine};
 use crate::accuracy::{Metrics, Noise, Tracked, measure};
 use crate::gpu::{Checks, Given, Gpu, GpuError, Output, Program, Step};
 use crate::inputs::{Distribution, Generator, Inputs};
-use crate::kernel::{Answer, Dtype, Preset, Problem};
+use crate::kernel::{Answer, Dtype, Preset, Problem, Suits};
 use crate::kernels::ALL;
 use crate::pipeline::{Features, Stage};
 use crate::record::{Status, fnv1a};
@@ -190,8 +190,7 @@ impl Chain {
     }
 }
 
-/// The kernel of a stage with the last of its strategies that suits the device and the shape: a
-/// kernel lists the general one first.
+/// The kernel of a stage with the strategy that the device's rule takes.
 fn choose(session: &Session, stage: &Stage) -> Result<Cell, CellError> {
     let entry = ALL.iter().find(|entry| entry.name == stage.kernel);
     let entry = entry.unwrap_or_else(|| panic!("no kernel `{}`", stage.kernel));
@@ -207,7 +206,7 @@ fn choose(session: &Session, stage: &Stage) -> Result<Cell, CellError> {
     let wanted =
         cells.filter(|cell| cell.storage() == stage.storage && cell.variant.suits.fits(emulated));
     let (able, unable): (Vec<Cell>, Vec<Cell>) = wanted.partition(|cell| session.supports(cell));
-    able.into_iter().last().ok_or_else(|| {
+    Suits::choose(&able, emulated, |cell| cell.variant.suits).cloned().ok_or_else(|| {
         let reason = unable.first().and_then(|cell| session.unsupported(cell));
         let reason = reason.unwrap_or_else(|| "no variant suits this device".to_owned());
         CellError::new(Status::Unsupported, format!("stage `{}`: {reason}", stage.name))

@@ -27,9 +27,8 @@ pub fn by_rule(items: &[Item], emulated: bool) -> Option<&Item> {
         Item::Kernel(cell) => (cell.variant.refuses)(&cell.shape).is_none(),
         Item::Pipeline(_) => true,
     };
-    let of = |suits| items.iter().filter(can).rfind(|item| item.suits() == suits);
-    let made_for_it = if emulated { Suits::Cpu } else { Suits::Gpu };
-    of(made_for_it).or_else(|| of(Suits::Any))
+    let able: Vec<&Item> = items.iter().filter(can).collect();
+    Suits::choose(&able, emulated, |item| item.suits()).copied()
 }
 
 /// Other values for one constant of a strategy, one change at a time, as far as the device's
