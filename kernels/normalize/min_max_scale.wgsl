@@ -242,5 +242,5 @@ fn write_quads(
         let clamped = clamp(v, vec4<f32>(), vec4<f32>(1.0));
         y4[t.base + i * t.stride] = to_storage4(select(vec4<f32>(), clamped, inside));
     }
-    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = T4(); }
+    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = to_storage4(vec4<f32>()); }
 }

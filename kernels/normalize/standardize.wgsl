@@ -316,5 +316,5 @@ fn write_quads(
         let inside = vec4<u32>(i) < t.valid;
         y4[t.base + i * t.stride] = to_storage4(select(vec4<f32>(), v, inside));
     }
-    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = T4(); }
+    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = to_storage4(vec4<f32>()); }
 }
