@@ -181,7 +181,13 @@ fn check_margins(text: &str) -> Result<(), String> {
             continue;
         }
         let (caught, all) = mutants.split_once('/').ok_or(format!("{name}: {mutants}"))?;
-        if !within(rms, 3.0) || !within(bound, 1.0) || caught != all || all == "0" {
+        // The list of all mutants names those of strategies that the device cannot run.
+        let row = format!("| {} | ", name.trim_matches('`'));
+        let is_untried = |line: &&str| line.starts_with(&row) && line.contains("| untried: ");
+        let untried = text.lines().filter(is_untried).count();
+        let number = |text: &str| text.parse::<usize>().unwrap_or(0);
+        let tried = number(all).saturating_sub(untried);
+        if !within(rms, 3.0) || !within(bound, 1.0) || tried == 0 || number(caught) != tried {
             return Err(line.join(" | "));
         }
     }
