@@ -96,7 +96,7 @@ impl AdapterReport {
 /// Mesa's `LP_MAX_TGSI_LOOP_ITERATIONS`, for all loops of an invocation together.
 const LLVMPIPE_TURNS: usize = 65_535;
 
-/// Lets a buffer of the device be written by the host where it is.
+/// Lets the host write and read a buffer of the device where it is.
 pub(super) const MAPPABLE: wgpu::Features = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
 
 /// Optional features the suite uses, under the names shown to users.

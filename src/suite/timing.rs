@@ -7,8 +7,8 @@ use super::environment::last_level_cache_bytes;
 use crate::gpu::{Clocks, Gpu, GpuError, Step, Sweep};
 use crate::measure::{Clocked, Reading, Target};
 
-/// Cells with at least this footprint get cold data from rotated buffer sets; rotating smaller
-/// ones would leave many sets inside the cache, so the cache is swept instead.
+/// On a GPU, cells with at least this footprint get cold data from rotated buffer sets; rotating
+/// smaller ones would leave many sets inside the cache, so the cache is swept instead.
 const ROTATE_FROM_BYTES: u64 = 8 << 20;
 /// Four times the largest GPU cache seen in the evidence (GB200, 129 MB).
 pub const POOL_BYTES_GPU: u64 = 512 << 20;
