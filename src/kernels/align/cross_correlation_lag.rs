@@ -19,9 +19,6 @@ pub const KERNEL: &dyn Kernel = &CrossCorrelationLag;
 
 struct CrossCorrelationLag;
 
-/// llvmpipe leaves loops after 65,535 turns.
-const MOST_TURNS: usize = 65_000;
-
 /// Invocations of a subgroup of `subgroup_lags`, and the lags it has.
 const SUBGROUP: usize = 8;
 const LAGS: usize = 32;
@@ -29,20 +26,12 @@ const LAGS: usize = 32;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant {
-        refuses: |shape| {
-            let turns = shape["t"] * shape["f"] / if shape["f"].is_multiple_of(4) { 4 } else { 1 };
-            (turns > MOST_TURNS)
-                .then(|| format!("{turns} turns of a loop, some drivers leave it at {MOST_TURNS}"))
-        },
+        turns: |shape| shape["t"] * shape["f"] / if shape["f"].is_multiple_of(4) { 4 } else { 1 },
         ..Variant::new("thread", &[("WG", 8.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: |shape| {
-            let turns = shape["f"] * (shape["t"].div_ceil(SUBGROUP) + 2);
-            (turns > MOST_TURNS)
-                .then(|| format!("{turns} turns of a loop, some drivers leave it at {MOST_TURNS}"))
-        },
+        turns: |shape| shape["f"] * (shape["t"].div_ceil(SUBGROUP) + 2),
         ..Variant::new("subgroup_lags", &[("WG", 8.0)])
     },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },

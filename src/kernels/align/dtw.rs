@@ -31,27 +31,26 @@ const MOST_ROWS: usize = 8;
 
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
-    Variant { refuses: refuses_long, ..Variant::new("serial", &[("WG", 8.0)]) },
+    Variant { turns: path_turns, ..Variant::new("serial", &[("WG", 8.0)]) },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: refuses_long,
+        turns: path_turns,
         ..Variant::new("subgroup_rows", &[("WG", 8.0)])
     },
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
             let (n, most) = (shape["n"], 256 * MOST_ROWS);
-            let tall = (n > most).then(|| format!("n is {n}, a workgroup holds {most} rows"));
-            tall.or_else(|| refuses_long(shape))
+            (n > most).then(|| format!("n is {n}, a workgroup holds {most} rows"))
         },
+        turns: path_turns,
         ..Variant::new("wavefront", &[("WG", 256.0)])
     },
 ];
 
-/// A path is followed back in one loop.
-fn refuses_long(shape: &Shape) -> Option<String> {
-    let cells = shape["n"] + shape["m"];
-    (cells > MOST_TURNS).then(|| format!("a path of {cells} cells, some drivers end loops there"))
+/// A path is followed back in one loop; the rows before it are made in bands of fewer turns.
+fn path_turns(shape: &Shape) -> usize {
+    shape["n"] + shape["m"]
 }
 
 const MUTANTS: &[Mutant] = &[
@@ -147,10 +146,10 @@ impl Kernel for Dtw {
         };
         // The test that ends a loop counts as a turn.
         let mut dispatches = match variant.name {
-            "serial" => banded(MOST_TURNS / (m.div_ceil(16) + 2), "serial", each),
+            "serial" => banded((MOST_TURNS / (m.div_ceil(16) + 2)).max(1), "serial", each),
             "subgroup_rows" => {
                 let entry = if m % 4 == 0 { "subgroup_rows4" } else { "subgroup_rows" };
-                let eights = MOST_TURNS / (m.div_ceil(4) + ROWS_AT_ONCE + 1);
+                let eights = (MOST_TURNS / (m.div_ceil(4) + ROWS_AT_ONCE + 1)).max(1);
                 banded(eights * ROWS_AT_ONCE, entry, spill(b))
             }
             _ => {

@@ -16,7 +16,11 @@ struct AttentionMap;
 
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
-    Variant::new("thread", &[("WG", 8.0)]),
+    Variant {
+        // Each score is a loop, and weights are looked at three times more.
+        turns: |shape| shape["k"] * (shape["d"] / 4 + shape["d"] % 4 + 4),
+        ..Variant::new("thread", &[("WG", 8.0)])
+    },
     Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("subgroup_block", &[]) },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
