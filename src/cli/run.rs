@@ -13,8 +13,8 @@ use super::supervise::Worker;
 use super::{arguments, interrupt, mutants, output, overlay, select, tuned};
 use crate::kernel::Suits;
 use crate::record::{
-    CellRequest, Environment, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row, Run,
-    Setup, Status, StoreError, TaskRequest,
+    CellRequest, Device, Environment, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row,
+    Run, Setup, Status, StoreError, TaskRequest,
 };
 use crate::rng;
 use crate::suite::{Chosen, Item, Sources, by_rule};
@@ -91,12 +91,12 @@ pub fn check(args: &CheckArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// The taste that `--quick` gives: of each kernel its first shape and precision, under the
 /// strategy that the rules choose.
-pub fn first_shapes(cells: &[Item], emulated: bool) -> Vec<Item> {
+pub fn first_shapes(cells: &[Item], device: &Device) -> Vec<Item> {
     let taste = |group: &[Item]| {
         let first = &group[0];
         let same = |item: &&Item| item.shape() == first.shape() && item.dtype() == first.dtype();
         let alike: Vec<Item> = group.iter().filter(same).cloned().collect();
-        by_rule(&alike, emulated).unwrap_or(first).clone()
+        by_rule(&alike, device).unwrap_or(first).clone()
     };
     cells.chunk_by(|a, b| a.name() == b.name()).map(taste).collect()
 }
@@ -155,7 +155,7 @@ impl Job<'_> {
             chosen = tuned::apply(chosen.items, environment, &sources, path)?;
         }
         if self.taste {
-            chosen.items = first_shapes(&chosen.items, environment.device.emulated);
+            chosen.items = first_shapes(&chosen.items, &environment.device);
         }
         Ok(chosen)
     }
@@ -360,7 +360,8 @@ pub fn outcome(run: &Run, exhausted: bool) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Preset;
+    use crate::kernel::{Preset, Variant};
+    use crate::shader::{Dialect, SUBGROUP_OF_8};
     use crate::suite::items;
 
     #[test]
@@ -368,17 +369,21 @@ mod tests {
         let all = items(Preset::Models);
         let mut names: Vec<String> = all.iter().map(Item::name).collect();
         names.dedup();
-        for emulated in [true, false] {
-            let taste = first_shapes(&all, emulated);
+        let features = [SUBGROUP_OF_8, "subgroup", "shader-f16"].map(str::to_owned);
+        for (emulated, known) in [(true, 3), (true, 0), (false, 3), (false, 0)] {
+            let features = features[..known].to_vec();
+            let device = Device { emulated, features, ..Device::default() };
+            let taste = first_shapes(&all, &device);
             assert_eq!(taste.iter().map(Item::name).collect::<Vec<_>>(), names);
             for item in &taste {
                 let Item::Kernel(cell) = item else { continue };
-                let refused = (cell.variant.refuses)(&cell.shape);
-                let all_refuse = |spec: crate::kernel::Spec| {
-                    spec.variants.iter().all(|v| (v.refuses)(&cell.shape).is_some())
+                let can = |variant: &Variant| {
+                    let needs = Dialect::of(variant, cell.dtype).features(variant.needs);
+                    (variant.refuses)(&cell.shape).is_none()
+                        && needs.iter().all(|need| device.features.contains(need))
                 };
-                let hopeless = all_refuse(cell.entry.kernel.spec());
-                assert!(refused.is_none() || hopeless, "{}: {refused:?}", item.id());
+                let hopeless = !cell.entry.kernel.spec().variants.iter().any(can);
+                assert!(can(cell.variant) || hopeless, "{}", item.id());
             }
         }
     }

@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::item::Item;
 use super::sources::Sources;
 use crate::kernel::{Suits, Variant};
-use crate::record::Winner;
+use crate::record::{Device, Winner};
 
 /// Constants worth other values. A value that a kernel cannot work with fails verification.
 const TUNABLE: [(&str, &[f64]); 3] = [
@@ -21,14 +21,19 @@ const TUNABLE: [(&str, &[f64]); 3] = [
 const LEAST_GAIN: f64 = 1.02;
 
 /// The strategy that is taken where nothing was measured: the last one made for this kind of
-/// device, in the order in which a kernel lists them, that does the shape.
-pub fn by_rule(items: &[Item], emulated: bool) -> Option<&Item> {
+/// device, in the order in which a kernel lists them, that has what it needs there and does the
+/// shape.
+pub fn by_rule<'a>(items: &'a [Item], device: &Device) -> Option<&'a Item> {
     let can = |item: &&Item| match item {
-        Item::Kernel(cell) => (cell.variant.refuses)(&cell.shape).is_none(),
+        Item::Kernel(cell) => {
+            let needs = cell.dialect().features(cell.variant.needs);
+            needs.iter().all(|feature| device.features.contains(feature))
+                && (cell.variant.refuses)(&cell.shape).is_none()
+        }
         Item::Pipeline(_) => true,
     };
     let able: Vec<&Item> = items.iter().filter(can).collect();
-    Suits::choose(&able, emulated, |item| item.suits()).copied()
+    Suits::choose(&able, device.emulated, |item| item.suits()).copied()
 }
 
 /// Other values for one constant of a strategy, one change at a time, as far as the device's
@@ -236,9 +241,15 @@ mod tests {
     #[test]
     fn the_rule_prefers_what_was_made_for_the_device() {
         let all = softmax();
-        assert_eq!(by_rule(&all, true).expect("one suits").suits(), Suits::Cpu);
-        assert_eq!(by_rule(&all, false).expect("one suits").suits(), Suits::Gpu);
-        assert!(by_rule(&[], true).is_none());
+        let suits = |emulated, features: &[&str]| {
+            let features = features.iter().map(|&name| name.to_owned()).collect();
+            let device = Device { emulated, features, ..Device::default() };
+            by_rule(&all, &device).expect("one suits").suits()
+        };
+        let eight = ["subgroup", "subgroup-of-8"];
+        assert_eq!((suits(true, &eight), suits(true, &[])), (Suits::Cpu, Suits::Any));
+        assert_eq!((suits(false, &["subgroup"]), suits(false, &[])), (Suits::Gpu, Suits::Gpu));
+        assert!(by_rule(&[], &Device::default()).is_none());
     }
 
     #[test]

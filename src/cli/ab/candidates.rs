@@ -1,5 +1,7 @@
 //! Which cells there are on either side.
 
+use std::collections::HashSet;
+
 use regex::Regex;
 
 use super::binaries::{self, Listed};
@@ -9,7 +11,7 @@ use crate::cli::exit::Failure;
 use crate::cli::run::first_shapes;
 use crate::cli::select;
 use crate::kernel::Suits;
-use crate::record::Comparison;
+use crate::record::{Comparison, Device};
 use crate::suite::{Item, items};
 
 /// A cell by its id.
@@ -57,12 +59,7 @@ pub fn candidates(
 }
 
 fn embedded(flags: &PairFlags, base: &Source, head: &Source) -> Result<Vec<Candidate>, Failure> {
-    let mut items = select::select(&flags.selection)?;
-    if flags.quick && flags.selection.filters.is_empty() {
-        // No device is open yet: the strategies that suit a CPU driver suit any.
-        let emulated = true;
-        items = first_shapes(&items, emulated);
-    }
+    let items = select::select(&flags.selection)?;
     let candidate = |item: &Item| {
         let (on_base, on_head) = (base.has(item), head.has(item));
         let family = item.family().to_owned();
@@ -98,10 +95,26 @@ fn merged(base: Vec<Listed>, head: Vec<Listed>) -> Vec<Candidate> {
     head.iter().chain(only_base).map(of).collect()
 }
 
-/// Strategies made for GPUs are left out on a CPU driver unless named.
-pub fn suited(candidates: Vec<Candidate>, flags: &PairFlags, emulated: bool) -> Vec<Candidate> {
-    if !emulated || !flags.selection.variant.is_empty() {
-        return candidates;
+/// What is worth comparing on a device: without filters `quick` takes of each kernel the strategy
+/// that the rules choose; those made for GPUs are left out on a CPU driver unless named.
+///
+/// # Errors
+/// As for `run`.
+pub fn suited(
+    mut candidates: Vec<Candidate>,
+    flags: &PairFlags,
+    base: &Source,
+    device: &Device,
+) -> Result<Vec<Candidate>, Failure> {
+    // Of programs, whose rules are their own, the first cells are taken instead.
+    let is_taste = flags.quick && flags.selection.filters.is_empty();
+    if is_taste && !matches!(base, Source::Binary(_)) {
+        let taste = first_shapes(&select::select(&flags.selection)?, device);
+        let taste: HashSet<String> = taste.iter().map(Item::id).collect();
+        candidates.retain(|candidate| taste.contains(&candidate.id));
+    }
+    if !device.emulated || !flags.selection.variant.is_empty() {
+        return Ok(candidates);
     }
     let gpu_only: Vec<String> = items(flags.selection.preset())
         .iter()
@@ -118,5 +131,5 @@ pub fn suited(candidates: Vec<Candidate>, flags: &PairFlags, emulated: bool) -> 
             before - kept.len()
         );
     }
-    kept
+    Ok(kept)
 }

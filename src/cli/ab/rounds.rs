@@ -67,7 +67,7 @@ impl Job<'_> {
         if let Some(previous) = &self.previous {
             confirm::same_machine(previous, &environment)?;
         }
-        let chosen = suited(chosen, self.flags, environment.device.emulated);
+        let chosen = suited(chosen, self.flags, &self.base, &environment.device)?;
         let contest = |candidate: Candidate| {
             let mut contest = Contest::new(candidate);
             let (checks, sample_s) = (self.flags.checks.name(), self.flags.sample_s());

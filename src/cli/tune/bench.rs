@@ -118,9 +118,9 @@ impl Bench {
     /// Strategies first, then other constants for the fastest of them, then the best against the
     /// rule's choice. `None` when no strategy could be timed.
     fn winner(&mut self, group: &[Item], only_suited: bool) -> Option<Winner> {
-        let emulated = self.environment.device.emulated;
-        let rule = by_rule(group, emulated)?.clone();
-        let limits = &self.environment.device.limits;
+        let device = &self.environment.device;
+        let (emulated, limits) = (device.emulated, &device.limits);
+        let rule = by_rule(group, device)?.clone();
         let most = limits
             .get("maxComputeInvocationsPerWorkgroup")
             .copied()

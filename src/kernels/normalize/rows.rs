@@ -10,7 +10,7 @@ pub const VARIANTS: &[Variant] = &[
 ];
 
 /// The same, and two that reduce within subgroups and keep a row of up to 8 vectors an invocation
-/// in registers: one row a subgroup, or one a workgroup.
+/// in registers: one row a workgroup, or one a subgroup.
 pub const WITH_SUBGROUPS: &[Variant] = &[
     VARIANTS[0],
     VARIANTS[1],
@@ -18,15 +18,22 @@ pub const WITH_SUBGROUPS: &[Variant] = &[
         suits: Suits::Gpu,
         needs: &[Need::Subgroup],
         refuses: refuses_ragged,
-        ..Variant::new("subgroup", &[("WG", 128.0)])
+        ..Variant::new("subgroups", &[("WG", 256.0)])
     },
     Variant {
         suits: Suits::Gpu,
         needs: &[Need::Subgroup],
-        refuses: refuses_ragged,
-        ..Variant::new("subgroups", &[("WG", 256.0)])
+        refuses: |shape| {
+            let d = width(shape);
+            let wide = || format!("rows are {d} wide, made for {MAX_SUBGROUP_WIDTH}");
+            refuses_ragged(shape).or_else(|| (d > MAX_SUBGROUP_WIDTH).then(wide))
+        },
+        ..Variant::new("subgroup", &[("WG", 128.0)])
     },
 ];
+
+/// What a subgroup of the usual size holds in registers.
+const MAX_SUBGROUP_WIDTH: usize = 4 * 8 * USUAL_SUBGROUP;
 
 /// Sizes of subgroups that WGSL allows.
 const SUBGROUPS: [usize; 6] = [4, 8, 16, 32, 64, 128];
@@ -57,6 +64,8 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             (3, 770),
             (2, 1023),
             (2, 1025),
+            (6, 36),
+            (3, 516),
             (2, 1408),
             (65, 257),
             (0, 8),

@@ -33,6 +33,13 @@ const VARIANTS: &[Variant] = &[
         ..Variant::new("matrix16", &[("LANES", 128.0)])
     },
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
+    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("pair", &[]) },
+    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("tall", &[]) },
+    Variant {
+        suits: Suits::Gpu,
+        refuses: |shape| refuses_ragged(shape).or_else(|| refuses_many_tiles(shape)),
+        ..Variant::new("split", &[("SPLITS", 4.0)])
+    },
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
@@ -41,13 +48,6 @@ const VARIANTS: &[Variant] = &[
             (!k.is_multiple_of(4)).then(|| format!("k is {k}, not a multiple of 4")).or_else(many)
         },
         ..Variant::new("matvec", &[("WG", 64.0), ("STEP", 1.0)])
-    },
-    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("pair", &[]) },
-    Variant { suits: Suits::Gpu, refuses: refuses_ragged, ..Variant::new("tall", &[]) },
-    Variant {
-        suits: Suits::Gpu,
-        refuses: |shape| refuses_ragged(shape).or_else(|| refuses_many_tiles(shape)),
-        ..Variant::new("split", &[("SPLITS", 4.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
