@@ -8,7 +8,9 @@ struct Params { rows: u32, k: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(1) var<storage, read> x8: array<T8>;
 @group(0) @binding(2) var<storage, read_write> v: array<vec2<T>>;
+@group(0) @binding(2) var<storage, read_write> v4: array<T4>;
 @group(0) @binding(3) var<storage, read_write> p: array<u32>;
 
 override WG: u32 = 8u;
@@ -38,11 +40,10 @@ fn pick(four: T4, at: u32) -> T {
     return select(select(four.x, four.y, at == 1u), select(four.z, four.w, at == 3u), at > 1u);
 }
 
-// Stores the survivors of one group and gives their positions.
-fn prune(row: u32, group: u32) -> u32 {
-    let four = load(row, group);
+// The positions of the survivors of four.
+fn survivors(four: vec4<f32>) -> vec2<u32> {
     // Magnitudes order as their bits do.
-    let m = bitcast<vec4<u32>>(vec4<f32>(four)) & vec4<u32>(0x7fffffffu);
+    let m = bitcast<vec4<u32>>(four) & vec4<u32>(0x7fffffffu);
     // How many others go first.
     let before_x = u32(m.y > m.x) + u32(m.z > m.x) + u32(m.w > m.x);
     let before_y = u32(m.x >= m.y) + u32(m.z > m.y) + u32(m.w > m.y);
@@ -50,8 +51,15 @@ fn prune(row: u32, group: u32) -> u32 {
     let before_w = u32(m.x >= m.w) + u32(m.y >= m.w) + u32(m.z >= m.w);
     let first = select(select(2u, 1u, before_y < 2u), 0u, before_x < 2u);
     let second = select(select(1u, 2u, before_z < 2u), 3u, before_w < 2u);
-    v[row * groups() + group] = vec2<T>(pick(four, first), pick(four, second));
-    return first | (second << 2u);
+    return vec2<u32>(first, second);
+}
+
+// Stores the survivors of one group and gives their positions.
+fn prune(row: u32, group: u32) -> u32 {
+    let four = load(row, group);
+    let places = survivors(vec4<f32>(four));
+    v[row * groups() + group] = vec2<T>(pick(four, places.x), pick(four, places.y));
+    return places.x | (places.y << 2u);
 }
 
 // One invocation a word of positions, which is eight groups.
@@ -95,5 +103,37 @@ fn tile(
         var code = 0u;
         for (var i = 0u; i < 8u; i++) { code |= parts[lane + i] << (4u * i); }
         p[row * ((groups() + 7u) / 8u) + (first + lane) / 8u] = code;
+    }
+}
+
+// One workgroup a row, a word of positions an invocation and turn: k % 8 = 0. Two groups come as
+// one load of sixteen bytes in f16, and a CPU driver charges for loads by their number. Values go
+// through f32, where every f16 has a place.
+fn pick_one(four: vec4<f32>, at: u32) -> f32 {
+    return select(select(four.x, four.y, at == 1u), select(four.z, four.w, at == 3u), at > 1u);
+}
+
+@compute @workgroup_size(WG)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = wid.x + wid.y * grid.x;
+    if (row >= params.rows) { return; }
+    let end = params.k / 8u;
+    let words = (end + 3u) / 4u;
+    for (var word = lane; word < words; word += WG) {
+        var code = 0u;
+        for (var i = 0u; i < min(4u, end - 4u * word); i++) {
+            let at = row * end + 4u * word + i;
+            let two = from_storage8(x8[at]);
+            let a = survivors(two[0]);
+            let b = survivors(two[1]);
+            v4[at] = T4(vec4<f32>(pick_one(two[0], a.x), pick_one(two[0], a.y),
+                pick_one(two[1], b.x), pick_one(two[1], b.y)));
+            code |= (a.x | (a.y << 2u) | (b.x << 4u) | (b.y << 6u)) << (8u * i);
+        }
+        p[row * words + word] = code;
     }
 }
