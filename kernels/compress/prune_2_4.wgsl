@@ -8,9 +8,9 @@ struct Params { rows: u32, k: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x4: array<T4>;
-@group(0) @binding(1) var<storage, read> x8: array<T8>;
+@group(0) @binding(1) var<storage, read> x_bits: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> v: array<vec2<T>>;
-@group(0) @binding(2) var<storage, read_write> v4: array<T4>;
+@group(0) @binding(2) var<storage, read_write> v_bits: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> p: array<u32>;
 
 override WG: u32 = 8u;
@@ -40,10 +40,8 @@ fn pick(four: T4, at: u32) -> T {
     return select(select(four.x, four.y, at == 1u), select(four.z, four.w, at == 3u), at > 1u);
 }
 
-// The positions of the survivors of four.
-fn survivors(four: vec4<f32>) -> vec2<u32> {
-    // Magnitudes order as their bits do.
-    let m = bitcast<vec4<u32>>(four) & vec4<u32>(0x7fffffffu);
+// The places of the survivors of four, by their bits without signs.
+fn places_of(m: vec4<u32>) -> vec2<u32> {
     // How many others go first.
     let before_x = u32(m.y > m.x) + u32(m.z > m.x) + u32(m.w > m.x);
     let before_y = u32(m.x >= m.y) + u32(m.z > m.y) + u32(m.w > m.y);
@@ -57,7 +55,9 @@ fn survivors(four: vec4<f32>) -> vec2<u32> {
 // Stores the survivors of one group and gives their positions.
 fn prune(row: u32, group: u32) -> u32 {
     let four = load(row, group);
-    let places = survivors(vec4<f32>(four));
+    // Magnitudes order as their bits do.
+    let m = bitcast<vec4<u32>>(vec4<f32>(four)) & vec4<u32>(0x7fffffffu);
+    let places = places_of(m);
     v[row * groups() + group] = vec2<T>(pick(four, places.x), pick(four, places.y));
     return places.x | (places.y << 2u);
 }
@@ -106,11 +106,53 @@ fn tile(
     }
 }
 
-// One workgroup a row, a word of positions an invocation and turn: k % 8 = 0. Two groups come as
-// one load of sixteen bytes in f16, and a CPU driver charges for loads by their number. Values go
-// through f32, where every f16 has a place.
-fn pick_one(four: vec4<f32>, at: u32) -> f32 {
+// One workgroup a row, sixteen bytes a load and a store: k % 16 = 0. A CPU driver charges for loads
+// by their number, so that f16 comes eight to a load, and nothing leaves its bits.
+override HALF: bool = false; // elements are f16, two to a word
+
+fn pick_bits(four: vec4<u32>, at: u32) -> u32 {
     return select(select(four.x, four.y, at == 1u), select(four.z, four.w, at == 3u), at > 1u);
+}
+
+// What stays of a group, and the code of where it was.
+struct Kept { bits: vec2<u32>, code: u32 }
+
+fn keep(four: vec4<u32>, signs: u32) -> Kept {
+    let places = places_of(four & vec4<u32>(signs - 1u));
+    let bits = vec2<u32>(pick_bits(four, places.x), pick_bits(four, places.y));
+    return Kept(bits, places.x | (places.y << 2u));
+}
+
+// The four elements of two words of f16.
+fn halves(words: vec2<u32>) -> vec4<u32> {
+    let low = words & vec2<u32>(0xffffu);
+    let high = words >> vec2<u32>(16u);
+    return vec4<u32>(low.x, high.x, low.y, high.y);
+}
+
+// What stays of two groups of f16: two words, and a code of eight bits.
+fn keep_halves(words: vec4<u32>) -> Kept {
+    let a = keep(halves(words.xy), 0x8000u);
+    let b = keep(halves(words.zw), 0x8000u);
+    let bits = vec2<u32>(a.bits.x | (a.bits.y << 16u), b.bits.x | (b.bits.y << 16u));
+    return Kept(bits, a.code | (b.code << 4u));
+}
+
+// Stores what stays of two vectors and gives its code: eight bits in f32, sixteen in f16.
+fn prune_two(at: u32) -> u32 {
+    let a = x_bits[2u * at];
+    let b = x_bits[2u * at + 1u];
+    var first: Kept;
+    var second: Kept;
+    if (HALF) {
+        first = keep_halves(a);
+        second = keep_halves(b);
+    } else {
+        first = keep(a, 0x80000000u);
+        second = keep(b, 0x80000000u);
+    }
+    v_bits[at] = vec4<u32>(first.bits, second.bits);
+    return first.code | (second.code << select(4u, 8u, HALF));
 }
 
 @compute @workgroup_size(WG)
@@ -121,18 +163,14 @@ fn strip(
 ) {
     let row = wid.x + wid.y * grid.x;
     if (row >= params.rows) { return; }
-    let end = params.k / 8u;
-    let words = (end + 3u) / 4u;
+    // Pairs of vectors of a row, and those whose codes fill a word.
+    let end = params.k / select(8u, 16u, HALF);
+    let each = select(4u, 2u, HALF);
+    let words = (params.k + 31u) / 32u;
     for (var word = lane; word < words; word += WG) {
         var code = 0u;
-        for (var i = 0u; i < min(4u, end - 4u * word); i++) {
-            let at = row * end + 4u * word + i;
-            let two = from_storage8(x8[at]);
-            let a = survivors(two[0]);
-            let b = survivors(two[1]);
-            v4[at] = T4(vec4<f32>(pick_one(two[0], a.x), pick_one(two[0], a.y),
-                pick_one(two[1], b.x), pick_one(two[1], b.y)));
-            code |= (a.x | (a.y << 2u) | (b.x << 4u) | (b.y << 6u)) << (8u * i);
+        for (var i = 0u; i < min(each, end - each * word); i++) {
+            code |= prune_two(row * end + each * word + i) << (i * (32u / each));
         }
         p[row * words + word] = code;
     }

@@ -71,13 +71,10 @@ fn count_four(last: Known, quad: u32) {
     let among = vec4<bool>(!BY_INDEX) | (magnitude == vec4<u32>(last.magnitude));
     let counts = agrees & among & (index < vec4<u32>(last.n));
     let bin = (value >> vec4<u32>(SHIFT)) & vec4<u32>((1u << BITS) - 1u);
-    // A loop, because a CPU driver jumps over one that no invocation enters, and over no branch.
-    for (var some = any(counts); some; some = false) {
-        if (counts.x) { atomicAdd(&bins[bin.x], 1u); }
-        if (counts.y) { atomicAdd(&bins[bin.y], 1u); }
-        if (counts.z) { atomicAdd(&bins[bin.z], 1u); }
-        if (counts.w) { atomicAdd(&bins[bin.w], 1u); }
-    }
+    if (counts.x) { atomicAdd(&bins[bin.x], 1u); }
+    if (counts.y) { atomicAdd(&bins[bin.y], 1u); }
+    if (counts.z) { atomicAdd(&bins[bin.z], 1u); }
+    if (counts.w) { atomicAdd(&bins[bin.w], 1u); }
 }
 
 @compute @workgroup_size(WG)

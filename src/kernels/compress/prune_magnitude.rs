@@ -16,7 +16,7 @@ struct PruneMagnitude;
 
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter, and wait for each other for nothing.
-    Variant::new("local", &[("WG", 8.0), ("EACH", 256.0)]),
+    Variant::new("local", &[("WG", 8.0), ("EACH", 512.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("shared", &[("WG", 256.0), ("EACH", 8.0)]) },
 ];
 
@@ -29,11 +29,6 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("higher digits not compared", "agrees & among &", "among &"),
     Mutant::new("a level of the scan left out", "reach < WG;", "reach < WG / 2u;"),
     Mutant::new("third of four not counted", "if (counts.z)", "if (false)"),
-    Mutant::new(
-        "bins of the pass before counted",
-        "i < width; i += WG) { atomicStore",
-        "i < 0u * width; i += WG) { atomicStore",
-    ),
     Mutant::new("elements above counted twice", "var above = sum - own", "var above = sum"),
     Mutant::new(
         "bits of the vector before",
