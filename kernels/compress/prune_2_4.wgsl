@@ -8,9 +8,9 @@ struct Params { rows: u32, k: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x4: array<T4>;
-@group(0) @binding(1) var<storage, read> x_bits: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> x8: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> v: array<vec2<T>>;
-@group(0) @binding(2) var<storage, read_write> v_bits: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> v4: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> p: array<u32>;
 
 override WG: u32 = 8u;
@@ -107,7 +107,8 @@ fn tile(
 }
 
 // One workgroup a row, sixteen bytes a load and a store: k % 16 = 0. A CPU driver charges for loads
-// by their number, so that f16 comes eight to a load, and nothing leaves its bits.
+// by their number, so that f16 comes eight to a load; nothing leaves its bits. x8 and v4 are the
+// bytes of x and v, sixteen at a time.
 override HALF: bool = false; // elements are f16, two to a word
 
 fn pick_bits(four: vec4<u32>, at: u32) -> u32 {
@@ -140,8 +141,8 @@ fn keep_halves(words: vec4<u32>) -> Kept {
 
 // Stores what stays of two vectors and gives its code: eight bits in f32, sixteen in f16.
 fn prune_two(at: u32) -> u32 {
-    let a = x_bits[2u * at];
-    let b = x_bits[2u * at + 1u];
+    let a = x8[2u * at];
+    let b = x8[2u * at + 1u];
     var first: Kept;
     var second: Kept;
     if (HALF) {
@@ -151,7 +152,7 @@ fn prune_two(at: u32) -> u32 {
         first = keep(a, 0x80000000u);
         second = keep(b, 0x80000000u);
     }
-    v_bits[at] = vec4<u32>(first.bits, second.bits);
+    v4[at] = vec4<u32>(first.bits, second.bits);
     return first.code | (second.code << select(4u, 8u, HALF));
 }
 
