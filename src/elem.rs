@@ -17,6 +17,10 @@ pub enum Elem {
     I8,
     /// Signed codes, eight to a word, lowest nibble first.
     I4,
+    /// Signed codes of four bits as a word without sign bits: byte i holds code i + 8 and, above it,
+    /// code i + 4 plus 8. Weights are laid out so once, so that a kernel unpacks bytes and shifts
+    /// nothing but the whole word.
+    I4Split,
     /// Unsigned codes, sixteen to a word, lowest bits first.
     U2,
 }
@@ -30,6 +34,7 @@ impl Elem {
             Elem::I32 => "i32",
             Elem::I8 => "i8",
             Elem::I4 => "i4",
+            Elem::I4Split => "i4_split",
             Elem::U2 => "u2",
         }
     }
@@ -39,7 +44,7 @@ impl Elem {
             Elem::F32 | Elem::U32 | Elem::I32 => 32,
             Elem::F16 => 16,
             Elem::I8 => 8,
-            Elem::I4 => 4,
+            Elem::I4 | Elem::I4Split => 4,
             Elem::U2 => 2,
         }
     }
@@ -47,7 +52,7 @@ impl Elem {
     /// Bytes that `len` elements take; packed codes fill whole words.
     pub fn bytes_of(self, len: usize) -> usize {
         match self {
-            Elem::I8 | Elem::I4 | Elem::U2 => (len * self.bits()).div_ceil(32) * 4,
+            Elem::I8 | Elem::I4 | Elem::I4Split | Elem::U2 => (len * self.bits()).div_ceil(32) * 4,
             Elem::F32 | Elem::F16 | Elem::U32 | Elem::I32 => len * self.bits() / 8,
         }
     }
@@ -76,8 +81,8 @@ impl Elem {
     pub fn pack(self, codes: &[i8]) -> Vec<u32> {
         let (bits, mask) = (self.bits(), (1_u64 << self.bits()) as u32 - 1);
         let word = |codes: &[i8]| {
-            let place = |(i, &code): (usize, &i8)| (code as u32 & mask) << (i * bits);
-            codes.iter().enumerate().map(place).fold(0, |word, part| word | part)
+            let place = |(i, &code): (usize, &i8)| (code as u32 & mask) << self.place(i);
+            codes.iter().enumerate().map(place).fold(self.zeros(), |word, part| word ^ part)
         };
         codes.chunks(32 / bits).map(word).collect()
     }
@@ -99,7 +104,7 @@ impl Elem {
             Elem::F16 => wide::<f16>(range()),
             Elem::U32 => wide::<u32>(range()),
             Elem::I32 => wide::<i32>(range()),
-            Elem::I8 | Elem::I4 | Elem::U2 => {
+            Elem::I8 | Elem::I4 | Elem::I4Split | Elem::U2 => {
                 elements.map(|index| f64::from(self.code(bytes, index))).collect()
             }
         }
@@ -119,12 +124,25 @@ impl Elem {
         }
     }
 
+    /// The lowest bit of code `index` of a word.
+    fn place(self, index: usize) -> usize {
+        match self {
+            Elem::I4Split => index % 4 * 8 + index / 4 * 4,
+            _ => index * self.bits(),
+        }
+    }
+
+    /// A word of codes that are zero: four bits plus 8 are those bits with their highest turned.
+    fn zeros(self) -> u32 {
+        if self == Elem::I4Split { 0x8888_8888 } else { 0 }
+    }
+
     /// The code at `index` of packed little-endian words.
     fn code(self, bytes: &[u8], index: usize) -> i32 {
         let (bits, each) = (self.bits(), 32 / self.bits());
         let at = index / each * 4;
         let word = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let left = word << (32 - bits - index % each * bits);
+        let left = (word ^ self.zeros()) << (32 - bits - self.place(index % each));
         if self == Elem::U2 { (left >> (32 - bits)) as i32 } else { left as i32 >> (32 - bits) }
     }
 }
@@ -138,6 +156,7 @@ mod tests {
         for (elem, codes) in [
             (Elem::I8, vec![-128_i8, 127, 0, -1, 5]),
             (Elem::I4, vec![-8, 7, 0, -1, 3, 2, 1, -7, 6]),
+            (Elem::I4Split, vec![-8, 7, 0, -1, 3, 2, 1, -7, 6]),
             (Elem::U2, (0..35).map(|i| i % 4).collect()),
         ] {
             let words = elem.pack(&codes);
@@ -146,6 +165,16 @@ mod tests {
             let back = elem.decode(bytes, codes.len());
             assert!(codes.iter().zip(&back).all(|(&a, &b)| f64::from(a) == b), "{elem:?}");
         }
+    }
+
+    #[test]
+    fn split_codes_lie_four_to_a_mask_and_those_that_are_none_are_zero() {
+        let codes = [-8_i8, 7, 0, -1, 3, 2, 1, -7, 6];
+        let words = Elem::I4Split.pack(&codes);
+        let bytes = |word: u32| (word & 0x0f0f_0f0f).to_le_bytes().map(|byte| byte as i8 - 8);
+        assert_eq!(bytes(words[0]), codes[..4]);
+        assert_eq!(bytes(words[0] >> 4), codes[4..8]);
+        assert_eq!((bytes(words[1]), bytes(words[1] >> 4)), ([6, 0, 0, 0], [0; 4]));
     }
 
     #[test]

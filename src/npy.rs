@@ -31,7 +31,7 @@ impl Kind {
             Elem::F32 => Kind::F32,
             Elem::U32 => Kind::U32,
             Elem::I32 => Kind::I32,
-            Elem::I8 | Elem::I4 => Kind::I8,
+            Elem::I8 | Elem::I4 | Elem::I4Split => Kind::I8,
             Elem::U2 => Kind::U8,
         }
     }
@@ -77,7 +77,7 @@ impl Kind {
 pub fn unpacked(elem: Elem, bytes: &[u8], len: usize) -> Vec<u8> {
     match elem {
         // Two's complement: a negative code becomes the byte that an i1 holds.
-        Elem::I8 | Elem::I4 | Elem::U2 => {
+        Elem::I8 | Elem::I4 | Elem::I4Split | Elem::U2 => {
             elem.decode(bytes, len).into_iter().map(|code| code as i16 as u8).collect()
         }
         Elem::F32 | Elem::F16 | Elem::U32 | Elem::I32 => bytes[..elem.bytes_of(len)].to_vec(),
@@ -134,6 +134,7 @@ mod tests {
         for (elem, codes) in [
             (Elem::I8, vec![-128_i8, 127, -1, 0, 5]),
             (Elem::I4, vec![-8, 7, -1, 0, 3, 1, 2, -7, 6]),
+            (Elem::I4Split, vec![-8, 7, -1, 0, 3, 1, 2, -7, 6]),
             (Elem::U2, vec![3, 0, 2, 1, 3]),
         ] {
             let words = elem.pack(&codes);

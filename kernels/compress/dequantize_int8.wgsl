@@ -7,6 +7,7 @@ struct Params { rows: u32, k: u32, group: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<u32>;
+@group(0) @binding(1) var<storage, read> q4: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> s: array<f32>;
 @group(0) @binding(3) var<storage, read> z: array<i32>;
 @group(0) @binding(4) var<storage, read_write> y: array<T>;
@@ -15,6 +16,7 @@ struct Params { rows: u32, k: u32, group: u32 }
 override WG: u32 = 64u;
 override SPAN: u32 = 1u; // 0 tensor, 1 row, 2 column, 3 group
 override AFFINE: u32 = 0u;
+override GROUP: u32 = 32u; // params.group, known when compiled
 
 // The scales of four neighbouring elements.
 fn scales(row: u32, word: u32) -> vec4<f32> {
@@ -68,5 +70,32 @@ fn ragged(
     let v = values(row, word);
     for (var i = 0u; i < 4u; i++) {
         if (4u * word + i < params.k) { y[row * params.k + 4u * word + i] = to_storage(v[i]); }
+    }
+}
+
+// One workgroup a row, sixteen codes at a time, with one scale for them: k % 16 = 0. A CPU driver
+// makes each load one invocation at a time, so that codes come four words at once, and the scale of
+// a row once; nor is there a division for each word.
+@compute @workgroup_size(WG)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = wid.x + wid.y * grid.x;
+    if (row >= params.rows) { return; }
+    let end = params.k / 16u;
+    var scale = 0.0;
+    if (SPAN < 2u) { scale = s[row * SPAN]; }
+    var zero = vec4<i32>();
+    if (AFFINE == 1u) { zero = vec4<i32>(z[row]); }
+    for (var i = lane; i < end; i += WG) {
+        let words = q4[row * end + i];
+        if (SPAN > 2u) { scale = s[row * ((16u * end + GROUP - 1u) / GROUP) + 16u * i / GROUP]; }
+        let at = 4u * (row * end + i);
+        y4[at] = to_storage4(vec4<f32>(unpack4xI8(words.x) - zero) * scale);
+        y4[at + 1u] = to_storage4(vec4<f32>(unpack4xI8(words.y) - zero) * scale);
+        y4[at + 2u] = to_storage4(vec4<f32>(unpack4xI8(words.z) - zero) * scale);
+        y4[at + 3u] = to_storage4(vec4<f32>(unpack4xI8(words.w) - zero) * scale);
     }
 }

@@ -1,7 +1,12 @@
 // Linear layer on int4 weights: y = sum over groups g of s_g * (x_g * q_g^T), plus b.
-// x[m, k], q[n, ceil(k/8)] words of eight signed codes, lowest nibble first, s[n, ceil(k/group)],
-// b[n] -> y[m, n], with an optional GELU. Sums are f32. The last group of a row may be shorter.
+// x[m, k], q[n, ceil(k/8)] words of eight codes, s[n, ceil(k/group)], b[n] -> y[m, n], with an
+// optional GELU. Sums are f32. The last group of a row may be shorter.
 // Weight-only quantisation as in GPTQ (arXiv 2210.17323) and AWQ (arXiv 2306.00978).
+//
+// Weights do not change, so that their words are laid out for this kernel beforehand: a byte holds
+// code i + 8 in its lower half and code i + 4 plus 8 in its upper one, i from 0 to 3. Then
+// word & 0x0f0f0f0f is codes 0 to 3, (word >> 4) & 0x0f0f0f0f codes 4 to 7, one byte each and none
+// with a sign to extend: a GPU turns a byte into a float by one instruction. Codes beyond k are 0.
 
 struct Params { m: u32, n: u32, k: u32, group: u32 }
 
@@ -89,10 +94,9 @@ fn scale_at(col: u32, group: u32) -> f32 {
     return f32(s[last_col(col) * ((params.k + params.group - 1u) / params.group) + group]);
 }
 
-// The four codes in the lower half of a word.
-fn nibbles(code: u32) -> vec4<f32> {
-    let left = vec4<u32>(code) << vec4<u32>(28u, 24u, 20u, 16u);
-    return vec4<f32>(bitcast<vec4<i32>>(left) >> vec4<u32>(28u));
+// Codes 0 to 3 of a word; of one moved by 4 to the right, codes 4 to 7.
+fn nibbles(word: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xU8(word & 0x0f0f0f0fu)) - 8.0;
 }
 
 // acc + v * transpose(t), one multiply-add after the other.
@@ -128,7 +132,7 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
                 word_at(col, i), word_at(col + WG, i),
                 word_at(col + 2u * WG, i), word_at(col + 3u * WG, i));
             add_products(&part, rows4(row, 2u * i), columns(codes));
-            add_products(&part, rows4(row, 2u * i + 1u), columns(codes >> vec4<u32>(16u)));
+            add_products(&part, rows4(row, 2u * i + 1u), columns(codes >> vec4<u32>(4u)));
         }
         let scales = vec4<f32>(
             scale_at(col, group), scale_at(col + WG, group),
@@ -142,35 +146,112 @@ fn registers(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
 }
 
 // 64 rows by 64 columns by 16 along k, each invocation four by four, 16 apart; weights are scaled
-// on their way into the tile. Rows are five vec4 apart, so that neighbours are on other banks.
-var<workgroup> x_tile: array<vec4<f32>, 320>;
-var<workgroup> w_tile: array<vec4<f32>, 320>;
+// on their way into the tile. Two tiles in turn: one barrier a step, and the next tile is on its
+// way while this one is multiplied. Together 16 KiB, which WebGPU guarantees.
+var<workgroup> x_tile: array<vec4<f32>, 512>;
+var<workgroup> w_tile: array<vec4<f32>, 512>;
 
-// Four scaled weights of a column, zero beyond it.
-fn weights(col: u32, quad: u32) -> vec4<f32> {
-    if (4u * quad >= params.k) { return vec4<f32>(); }
-    let code = word_at(col, quad / 2u) >> (16u * (quad % 2u));
-    return nibbles(code) * scale_at(col, 4u * quad / params.group);
+// Rows of four vectors, turned by one every other row, so that eight neighbouring rows are on
+// different banks.
+fn turned(row: u32, quad: u32) -> u32 {
+    return row * 4u + (quad + row / 2u) % 4u;
+}
+
+// Four elements of a row, zero beyond it, where `load` may read those of the next one.
+fn part(row: u32, quad: u32) -> vec4<f32> {
+    let last = (params.k + 3u) / 4u - 1u;
+    return select(vec4<f32>(), load(row, min(quad, last)), quad <= last);
+}
+
+// Four scaled weights of a column; what is beyond it meets zeros.
+fn weights(col: u32, any_quad: u32) -> vec4<f32> {
+    let quad = min(any_quad, (params.k + 3u) / 4u - 1u);
+    let word = word_at(col, quad / 2u) >> (4u * (quad % 2u));
+    return nibbles(word) * scale_at(col, 4u * quad / params.group);
 }
 
 @compute @workgroup_size(256)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = lane / 4u * 5u + lane % 4u;
+    let row = wid.y * 64u + lane / 4u;
+    let col = wid.x * 64u + lane / 4u;
+    let quads = (params.k + 3u) / 4u;
+    let own = turned(lane / 4u, lane % 4u);
     var acc: mat4x4<f32>;
-    for (var first = 0u; first < (params.k + 3u) / 4u; first += 4u) {
-        x_tile[at] = load(wid.y * 64u + lane / 4u, first + lane % 4u);
-        w_tile[at] = weights(wid.x * 64u + lane / 4u, first + lane % 4u);
+    var at = 0u;
+    var x_next: vec4<f32>;
+    var w_next: vec4<f32>;
+    if (quads > 0u) {
+        x_next = part(row, lane % 4u);
+        w_next = weights(col, lane % 4u);
+    }
+    for (var first = 0u; first < quads; first += 4u) {
+        x_tile[at + own] = x_next;
+        w_tile[at + own] = w_next;
         workgroupBarrier();
+        x_next = part(row, first + 4u + lane % 4u);
+        w_next = weights(col, first + 4u + lane % 4u);
         for (var i = 0u; i < 4u; i++) {
-            let r = lane / 16u * 5u + i;
-            let c = lane % 16u * 5u + i;
+            let r = at + turned(lane / 16u, i);
+            let c = at + turned(lane % 16u, i);
             add_products(&acc,
-                mat4x4<f32>(x_tile[r], x_tile[r + 80u], x_tile[r + 160u], x_tile[r + 240u]),
-                mat4x4<f32>(w_tile[c], w_tile[c + 80u], w_tile[c + 160u], w_tile[c + 240u]));
+                mat4x4<f32>(x_tile[r], x_tile[r + 64u], x_tile[r + 128u], x_tile[r + 192u]),
+                mat4x4<f32>(w_tile[c], w_tile[c + 64u], w_tile[c + 128u], w_tile[c + 192u]));
         }
-        workgroupBarrier();
+        at = 256u - at;
     }
     write_block(wid.y * 64u + lane / 16u, 16u, wid.x * 64u + lane % 16u, 16u, acc);
+}
+
+// For up to eight rows: four columns a workgroup, whose invocations take neighbouring words along
+// k, so that weights are read once and in their order. The sums of a word are scaled at once.
+override ROWS: u32 = 8u; // known when compiled: nothing is loaded or multiplied for the others
+var<workgroup> sums: array<vec4<f32>, 8u * WG>;
+
+// The products of a word's eight codes of each of four columns with one row.
+fn add_row(acc: vec4<f32>, row: u32, word: u32, low: mat4x4<f32>, high: mat4x4<f32>,
+    scales: vec4<f32>) -> vec4<f32> {
+    if (row >= ROWS) { return acc; }
+    return acc + (part(row, 2u * word) * low + part(row, 2u * word + 1u) * high) * scales;
+}
+
+@compute @workgroup_size(WG)
+fn matvec(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let col = wid.x * 4u;
+    let words = (params.k + 7u) / 8u;
+    var acc: array<vec4<f32>, 8>;
+    for (var i = lane; i < words; i += WG) {
+        let codes = vec4<u32>(word_at(col, i), word_at(col + 1u, i),
+            word_at(col + 2u, i), word_at(col + 3u, i));
+        let low = columns(codes);
+        let high = columns(codes >> vec4<u32>(4u));
+        let group = 8u * i / params.group;
+        let scales = vec4<f32>(scale_at(col, group), scale_at(col + 1u, group),
+            scale_at(col + 2u, group), scale_at(col + 3u, group));
+        acc[0] = add_row(acc[0], 0u, i, low, high, scales);
+        acc[1] = add_row(acc[1], 1u, i, low, high, scales);
+        acc[2] = add_row(acc[2], 2u, i, low, high, scales);
+        acc[3] = add_row(acc[3], 3u, i, low, high, scales);
+        acc[4] = add_row(acc[4], 4u, i, low, high, scales);
+        acc[5] = add_row(acc[5], 5u, i, low, high, scales);
+        acc[6] = add_row(acc[6], 6u, i, low, high, scales);
+        acc[7] = add_row(acc[7], 7u, i, low, high, scales);
+    }
+    sums[lane] = acc[0];
+    sums[WG + lane] = acc[1];
+    sums[2u * WG + lane] = acc[2];
+    sums[3u * WG + lane] = acc[3];
+    sums[4u * WG + lane] = acc[4];
+    sums[5u * WG + lane] = acc[5];
+    sums[6u * WG + lane] = acc[6];
+    sums[7u * WG + lane] = acc[7];
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half) {
+            for (var r = 0u; r < ROWS; r++) { sums[r * WG + lane] += sums[r * WG + lane + half]; }
+        }
+    }
+    workgroupBarrier();
+    if (lane < 4u * ROWS) { write(lane / 4u, col + lane % 4u, sums[lane / 4u * WG][lane % 4u]); }
 }
 
 // Sixteen rows by four columns for each of the eight invocations of a subgroup: invocation i loads
@@ -232,7 +313,7 @@ fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
             let low = transpose(columns(codes));
             add_rows(&upper_part, load(row + lane, 2u * i), low);
             add_rows(&lower_part, load(row + 8u + lane, 2u * i), low);
-            let high = transpose(columns(codes >> vec4<u32>(16u)));
+            let high = transpose(columns(codes >> vec4<u32>(4u)));
             add_rows(&upper_part, load(row + lane, 2u * i + 1u), high);
             add_rows(&lower_part, load(row + 8u + lane, 2u * i + 1u), high);
         }

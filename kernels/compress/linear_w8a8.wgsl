@@ -126,44 +126,132 @@ fn registers_any(
     write4(row + 3u, col, WG, acc3);
 }
 
-// 64 rows by 64 columns by 16 words along k, each invocation four by four, 16 apart. Rows are 17
-// words apart, so that neighbouring columns are on different banks.
-var<workgroup> a_tile: array<u32, 1088>;
-var<workgroup> w_tile: array<u32, 1088>;
+// 64 rows by 64 columns by 64 codes along k, each invocation four by four, 16 apart. Two tiles in
+// turn: one barrier a step, and the next tile is on its way while this one is multiplied. Together
+// 16 KiB, which WebGPU guarantees.
+var<workgroup> a_tile: array<vec4<u32>, 512>;
+var<workgroup> w_tile: array<vec4<u32>, 512>;
+
+// Rows of four vectors, turned by one every other row, so that eight neighbouring rows are on
+// different banks.
+fn turned(row: u32, quad: u32) -> u32 {
+    return row * 4u + (quad + row / 2u) % 4u;
+}
+
+// Sixteen codes of one row with those of each of four columns, 16 apart in the tile.
+fn dots16(row: u32, col: u32) -> vec4<i32> {
+    let a = a_tile[row];
+    let c0 = w_tile[col];
+    let c1 = w_tile[col + 64u];
+    let c2 = w_tile[col + 128u];
+    let c3 = w_tile[col + 192u];
+    return dots(a.x, vec4<u32>(c0.x, c1.x, c2.x, c3.x))
+        + dots(a.y, vec4<u32>(c0.y, c1.y, c2.y, c3.y))
+        + dots(a.z, vec4<u32>(c0.z, c1.z, c2.z, c3.z))
+        + dots(a.w, vec4<u32>(c0.w, c1.w, c2.w, c3.w));
+}
+
+struct Sums { a: vec4<i32>, b: vec4<i32>, c: vec4<i32>, d: vec4<i32> }
+
+// The products of the tiles at `at`.
+fn add_tile(sums: Sums, lane: u32, at: u32) -> Sums {
+    var sum = sums;
+    for (var i = 0u; i < 4u; i++) {
+        let row = at + turned(lane / 16u, i);
+        let col = at + turned(lane % 16u, i);
+        sum.a += dots16(row, col);
+        sum.b += dots16(row + 64u, col);
+        sum.c += dots16(row + 128u, col);
+        sum.d += dots16(row + 192u, col);
+    }
+    return sum;
+}
+
+fn write_tile(wid: vec3<u32>, lane: u32, sums: Sums) {
+    let row = wid.y * 64u + lane / 16u;
+    let col = wid.x * 64u + lane % 16u;
+    write4(row, col, 16u, sums.a);
+    write4(row + 16u, col, 16u, sums.b);
+    write4(row + 32u, col, 16u, sums.c);
+    write4(row + 48u, col, 16u, sums.d);
+}
+
+// Four words of a row, zero beyond it.
+fn a_part(row: u32, quad: u32) -> vec4<u32> {
+    let last = params.words / 4u - 1u;
+    return select(vec4<u32>(), qa4[a_at(row) / 4u + min(quad, last)], quad <= last);
+}
+
+fn w_part(col: u32, quad: u32) -> vec4<u32> {
+    let last = params.words / 4u - 1u;
+    return select(vec4<u32>(), qw4[w_at(col) / 4u + min(quad, last)], quad <= last);
+}
 
 @compute @workgroup_size(256)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let r = lane / 16u;
-    let c = lane % 16u;
-    var acc0 = vec4<i32>();
-    var acc1 = vec4<i32>();
-    var acc2 = vec4<i32>();
-    var acc3 = vec4<i32>();
-    for (var first = 0u; first < params.words; first += 16u) {
-        let word = min(first + c, params.words - 1u);
-        let inside = first + c < params.words;
-        for (var i = r; i < 64u; i += 16u) {
-            a_tile[17u * i + c] = select(0u, qa[a_at(wid.y * 64u + i) + word], inside);
-            w_tile[17u * i + c] = select(0u, qw[w_at(wid.x * 64u + i) + word], inside);
-        }
-        workgroupBarrier();
-        for (var i = 0u; i < 16u; i++) {
-            let at = 17u * c + i;
-            let w = vec4<u32>(
-                w_tile[at], w_tile[at + 272u], w_tile[at + 544u], w_tile[at + 816u]);
-            acc0 += dots(a_tile[17u * r + i], w);
-            acc1 += dots(a_tile[17u * r + i + 272u], w);
-            acc2 += dots(a_tile[17u * r + i + 544u], w);
-            acc3 += dots(a_tile[17u * r + i + 816u], w);
-        }
-        workgroupBarrier();
+    let row = wid.y * 64u + lane / 4u;
+    let col = wid.x * 64u + lane / 4u;
+    let quads = params.words / 4u;
+    let own = turned(lane / 4u, lane % 4u);
+    var sums: Sums;
+    var at = 0u;
+    var a_next: vec4<u32>;
+    var w_next: vec4<u32>;
+    if (quads > 0u) {
+        a_next = a_part(row, lane % 4u);
+        w_next = w_part(col, lane % 4u);
     }
-    let row = wid.y * 64u + r;
-    let col = wid.x * 64u + c;
-    write4(row, col, 16u, acc0);
-    write4(row + 16u, col, 16u, acc1);
-    write4(row + 32u, col, 16u, acc2);
-    write4(row + 48u, col, 16u, acc3);
+    for (var first = 0u; first < quads; first += 4u) {
+        a_tile[at + own] = a_next;
+        w_tile[at + own] = w_next;
+        workgroupBarrier();
+        a_next = a_part(row, first + 4u + lane % 4u);
+        w_next = w_part(col, first + 4u + lane % 4u);
+        sums = add_tile(sums, lane, at);
+        at = 256u - at;
+    }
+    write_tile(wid, lane, sums);
+}
+
+// The same word by word, for rows that are no whole vectors.
+fn a_any(row: u32, quad: u32) -> vec4<u32> {
+    let i = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = a_at(row) + min(i, vec4<u32>(params.words - 1u));
+    let four = vec4<u32>(qa[at.x], qa[at.y], qa[at.z], qa[at.w]);
+    return select(vec4<u32>(), four, i < vec4<u32>(params.words));
+}
+
+fn w_any(col: u32, quad: u32) -> vec4<u32> {
+    let i = 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = w_at(col) + min(i, vec4<u32>(params.words - 1u));
+    let four = vec4<u32>(qw[at.x], qw[at.y], qw[at.z], qw[at.w]);
+    return select(vec4<u32>(), four, i < vec4<u32>(params.words));
+}
+
+@compute @workgroup_size(256)
+fn tiled_any(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = wid.y * 64u + lane / 4u;
+    let col = wid.x * 64u + lane / 4u;
+    let quads = (params.words + 3u) / 4u;
+    let own = turned(lane / 4u, lane % 4u);
+    var sums: Sums;
+    var at = 0u;
+    var a_next: vec4<u32>;
+    var w_next: vec4<u32>;
+    if (quads > 0u) {
+        a_next = a_any(row, lane % 4u);
+        w_next = w_any(col, lane % 4u);
+    }
+    for (var first = 0u; first < quads; first += 4u) {
+        a_tile[at + own] = a_next;
+        w_tile[at + own] = w_next;
+        workgroupBarrier();
+        a_next = a_any(row, first + 4u + lane % 4u);
+        w_next = w_any(col, first + 4u + lane % 4u);
+        sums = add_tile(sums, lane, at);
+        at = 256u - at;
+    }
+    write_tile(wid, lane, sums);
 }
 
 // Sixteen rows by four columns for each of the eight invocations of a subgroup: invocation i loads

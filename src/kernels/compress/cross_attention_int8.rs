@@ -7,8 +7,8 @@ use super::codes::{Span, entry, half, noise_ratio, originals, power, quantise, s
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    self, Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
-    Spec, Suits, Uncompressed, Variant, Work, spill,
+    self, Buffer, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem,
+    Shape, Spec, Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -34,8 +34,25 @@ fn turns(shape: &Shape) -> usize {
 const FLASH: Variant = Variant { refuses, turns, ..Variant::new("flash", &[("WG", 8.0)]) };
 const SHARED: Variant =
     Variant { refuses, turns, suits: Suits::Gpu, ..Variant::new("shared_keys", &[("WG", 64.0)]) };
-const VARIANTS: &[Variant] =
-    &[FLASH, half("flash_f16", FLASH), SHARED, half("shared_keys_f16", SHARED)];
+/// Eight queries a subgroup, which share what is loaded and unpacked.
+const BLOCK: Variant = Variant {
+    needs: &[Need::Subgroup, Need::SubgroupOf8],
+    refuses: |shape| {
+        let d = shape["d"];
+        let ragged =
+            (!d.is_multiple_of(16) || d == 0).then(|| format!("d is {d}, not a multiple of 16"));
+        refuses(shape).or(ragged)
+    },
+    ..Variant::new("subgroup_block", &[("WG", 8.0)])
+};
+const VARIANTS: &[Variant] = &[
+    FLASH,
+    half("flash_f16", FLASH),
+    SHARED,
+    half("shared_keys_f16", SHARED),
+    BLOCK,
+    half("subgroup_block_f16", BLOCK),
+];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("last key dropped", "key < valid; key++", "key + 1u < valid; key++"),
@@ -43,6 +60,20 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("sum not rescaled when the maximum grows", "(*seen).total *= factor;", ""),
     Mutant::new("scale of the key left out", "products * sk[row]", "products"),
     Mutant::new("scale of the value before", "scales[key].y", "scales[key].x"),
+    Mutant::new("a query of another invocation", "Broadcast(query, 5u)", "Broadcast(query, 4u)"),
+    Mutant::new(
+        "weights of another invocation",
+        "Shuffle(block[3].weights, i)",
+        "Shuffle(block[3].weights, 0u)",
+    ),
+    Mutant::new(
+        "keys beyond the last one weighed",
+        "four(start) >= vec4<u32>(at.end)",
+        "vec4<bool>(false)",
+    ),
+    Mutant::new("values not shrunk with their weights", "(*sums)[2] *= block[2].shrink;", ""),
+    Mutant::new("scale of the values left out", "weights * scales.v", "weights"),
+    Mutant::new("total of one invocation alone", "subgroupAdd(block[i].total)", "block[i].total"),
     Mutant::new("codes without a sign", "unpack4xI8(code)", "unpack4xU8(code)"),
     Mutant::new(
         "tile of keys too short",

@@ -3,14 +3,14 @@
 use ndarray::{Array2, Ix2};
 
 use super::codes::{
-    Span, half, noise_ratio, originals, padded, power, quantise, scale_tensor, sqnr_db,
+    Span, entry, half, noise_ratio, originals, padded, power, quantise, scale_tensor, sqnr_db,
 };
 use super::quantize_int8;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Uncompressed, Variant, Work, spill,
+    Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -20,11 +20,26 @@ struct DequantizeInt8;
 
 /// One invocation a word of four codes.
 const WORD: Variant = Variant::new("word", &[("WG", 64.0)]);
-const VARIANTS: &[Variant] = &[WORD, half("word_f16", WORD)];
+/// One workgroup a row, sixteen codes an invocation and turn.
+const STRIP: Variant = Variant {
+    suits: Suits::Cpu,
+    refuses: |shape| {
+        let k = shape["k"];
+        let ragged = (!k.is_multiple_of(16)).then(|| format!("k is {k}, not a multiple of 16"));
+        let channels = Span::of(shape) == Span::Channel;
+        ragged.or_else(|| channels.then(|| "every column has a scale of its own".to_owned()))
+    },
+    ..Variant::new("strip", &[("WG", 8.0)])
+};
+const VARIANTS: &[Variant] = &[WORD, half("word_f16", WORD), STRIP, half("strip_f16", STRIP)];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("zero point left out", "- z[row]", ""),
     Mutant::new("scale of the first group", "+ 4u * word / params.group", ""),
+    Mutant::new("scale of the first of a row's groups", "+ 16u * i / GROUP", ""),
+    Mutant::new("zero point of the first row", "z[row]", "z[0]"),
+    Mutant::new("third word like the second", "(words.z)", "(words.y)"),
+    Mutant::new("last codes of a row dropped", "i < end; i += WG", "i + 1u < end; i += WG"),
     Mutant::new("scale of the first channel", "4u * word + i, params.k", "i, params.k"),
     Mutant::new("codes without a sign", "unpack4xI8(code)", "vec4<i32>(unpack4xU8(code))"),
     Mutant::new(
@@ -55,8 +70,12 @@ impl Kernel for DequantizeInt8 {
     }
 
     fn shapes(&self, preset: Preset) -> Vec<Shape> {
+        let of = |m, k, tag| Shape::new(&[("m", m), ("k", k)]).tag(tag);
+        // Rows of whole strips.
+        let strips = [of(4, 48, "zero_point"), of(3, 64, "tensor")];
+        let strips = strips.into_iter().filter(|_| preset == Preset::Smoke);
         let all = quantize_int8::shapes(preset).into_iter();
-        all.filter(|shape| shape.option() != Some("fixed")).collect()
+        all.filter(|shape| shape.option() != Some("fixed")).chain(strips).collect()
     }
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
@@ -84,7 +103,9 @@ impl Kernel for DequantizeInt8 {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, k) = (shape["m"], shape["k"]);
-        let workgroups = (m * k.div_ceil(4)).div_ceil(variant.constant("WG"));
+        let strips = entry(variant) == "strip";
+        let words = (m * k.div_ceil(4)).div_ceil(variant.constant("WG"));
+        let workgroups = if strips { m } else { words };
         let output = Buffer::new("y", variant.storage(dtype), m, k);
         let span = match Span::of(shape) {
             Span::Tensor => 0.0,
@@ -94,7 +115,14 @@ impl Kernel for DequantizeInt8 {
         };
         let affine = f64::from(u8::from(quantize_int8::is_affine(shape)));
         let mut launch = Launch::single(output, spill(workgroups));
-        launch.dispatches[0].entry = if k.is_multiple_of(4) { "vector" } else { "ragged" };
+        launch.dispatches[0].entry = match (strips, k.is_multiple_of(4)) {
+            (true, _) => "strip",
+            (false, true) => "vector",
+            (false, false) => "ragged",
+        };
+        if let (true, Span::Group(length)) = (strips, Span::of(shape)) {
+            launch = launch.with_constant("GROUP", length as f64);
+        }
         launch.with_constant("SPAN", span).with_constant("AFFINE", affine)
     }
 

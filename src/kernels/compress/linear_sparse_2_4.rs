@@ -8,8 +8,8 @@ use super::sparsity::{groups, positions, prune};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -21,6 +21,8 @@ const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("register", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) },
+    // Rows loaded and weights spread once a subgroup.
+    Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("broadcast", &[]) },
 ];
 
 const MUTANTS: &[Mutant] = &[
@@ -29,6 +31,14 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("second weight dropped", "vec4<f32>(pair.y)", "vec4<f32>(0.0)"),
     Mutant::new("last group dropped", "i < (params.k + 3u) / 4u", "i + 1u < (params.k + 3u) / 4u"),
     Mutant::new("bias left out", "dot + f32(b[col])", "dot"),
+    Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
+    Mutant::new("second group like the first", "pairs[2].zw", "pairs[2].xy"),
+    Mutant::new(
+        "positions not moved on",
+        "left_codes >>= vec4<u32>(8u)",
+        "left_codes >>= vec4<u32>(4u)",
+    ),
+    Mutant::new("last two groups dropped", "word + 4u, end); i++", "word + 4u, end - 1u); i++"),
     Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
 ];
 
@@ -53,7 +63,7 @@ impl Kernel for LinearSparse24 {
             return large(preset);
         }
         let sizes = [(1, 1, 1), (1, 30, 35), (17, 31, 33), (33, 40, 130), (34, 66, 64)];
-        let more = [(8, 8, 0), (0, 8, 8), (5, 7, 1408)];
+        let more = [(17, 70, 40), (8, 8, 0), (0, 8, 8), (5, 7, 1408)];
         sizes.into_iter().chain(more).map(of).collect()
     }
 
@@ -74,7 +84,16 @@ impl Kernel for LinearSparse24 {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        products::launch(shape, dtype, variant)
+        let mut launch = products::launch(shape, dtype, variant);
+        let dispatch = &mut launch.dispatches[0];
+        if dispatch.entry == "broadcast" {
+            if shape["k"].is_multiple_of(8) {
+                dispatch.grid[0] = shape["n"].div_ceil(64) as u32;
+            } else {
+                dispatch.entry = "broadcast_any";
+            }
+        }
+        launch
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

@@ -1,5 +1,8 @@
 //! Linear layer on int4 weights with a scale for each group along k, activations kept in floating
 //! point: GPTQ (arXiv 2210.17323), AWQ (arXiv 2306.00978).
+//!
+//! `q` is laid out once for this kernel ([`Elem::I4Split`]): of a word, one mask leaves codes 0 to 3
+//! a byte each, offset by 8, and one shift and the same mask codes 4 to 7.
 
 use ndarray::{Array2, Ix1, Ix2};
 
@@ -21,6 +24,17 @@ struct LinearW4A16;
 /// No barrier. Eight invocations fill one vector unit of a CPU adapter.
 const REGISTER: Variant = Variant::new("register", &[("WG", 8.0)]);
 const TILED: Variant = Variant { suits: Suits::Gpu, ..Variant::new("tiled", &[]) };
+/// Rows that the lanes of a workgroup of `matvec` keep sums for.
+const MAX_FEW_ROWS: usize = 8;
+/// Each workgroup four columns, its lanes neighbouring words of them.
+const MATVEC: Variant = Variant {
+    suits: Suits::Gpu,
+    refuses: |shape| {
+        let m = shape["m"];
+        (m > MAX_FEW_ROWS).then(|| format!("{m} rows, made for {MAX_FEW_ROWS}"))
+    },
+    ..Variant::new("matvec", &[("WG", 64.0)])
+};
 /// Rows loaded once a subgroup.
 const BROADCAST: Variant =
     Variant { needs: &[Need::Subgroup, Need::SubgroupOf8], ..Variant::new("broadcast", &[]) };
@@ -29,6 +43,8 @@ const VARIANTS: &[Variant] = &[
     half("register_f16", REGISTER),
     TILED,
     half("tiled_f16", TILED),
+    MATVEC,
+    half("matvec_f16", MATVEC),
     BROADCAST,
     half("broadcast_f16", BROADCAST),
 ];
@@ -36,21 +52,24 @@ const VARIANTS: &[Variant] = &[
 const MUTANTS: &[Mutant] = &[
     Mutant::new("a row of another invocation", "Broadcast(row, 5u)", "Broadcast(row, 4u)"),
     Mutant::new("a part not cleared after its group", "*part = array<vec4<f32>, 8>();", ""),
-    Mutant::new("codes without a sign", ">> vec4<u32>(28u)", ">> vec4<u32>(27u)"),
+    Mutant::new("offset of the codes left in", " - 8.0;", ";"),
+    Mutant::new("codes of the upper half not masked", "word & 0x0f0f0f0fu", "word"),
     Mutant::new("last group dropped", "group * each < words", "group * each + each < words"),
-    Mutant::new(
-        "scale of the group before",
-        "4u * quad / params.group",
-        "4u * quad / (params.group + 8u)",
-    ),
+    Mutant::new("scale of the group before", "/ params.group);", "/ (params.group + 8u));"),
     Mutant::new("activation left out", "GELU == 0u", "true"),
     Mutant::new("scale left out", "part[0] * scales", "part[0]"),
-    Mutant::new("halves of a word swapped", "codes >> vec4<u32>(16u)", "codes"),
+    Mutant::new("halves of a word alike", "codes >> vec4<u32>(4u)", "codes"),
+    Mutant::new("halves of a word swapped in a tile", "quad % 2u)", "(quad + 1u) % 2u)"),
     Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
+    Mutant::new("last vector dropped", "first < quads; first", "first + 4u < quads; first"),
+    Mutant::new("tiles not taken in turn", "at = 256u - at", "at = 0u * at"),
+    Mutant::new("vectors beyond a row counted", ", quad <= last);", ", true);"),
+    Mutant::new("a level of the tree left out", "half > 0u; half /=", "half > 1u; half /="),
+    Mutant::new("last of few rows left out", "row >= ROWS", "row + 1u >= ROWS"),
     Mutant::new(
-        "last vector dropped",
-        "first < (params.k + 3u) / 4u",
-        "first + 4u < (params.k + 3u) / 4u",
+        "scale of a word's neighbour",
+        "8u * i / params.group",
+        "8u * (i + 1u) / params.group",
     ),
 ];
 
@@ -102,7 +121,7 @@ impl Kernel for LinearW4A16 {
             params: params.size("group", group(shape)),
             tensors: vec![
                 generator.data("x", &[m, k]),
-                Tensor::codes("q", Elem::I4, &[n, padded(k, Elem::I4)], w.codes),
+                Tensor::codes("q", Elem::I4Split, &[n, padded(k, Elem::I4)], w.codes),
                 scale_tensor("s", generator.storage, &w.scales),
                 generator.weight("b", &[n], 1.0),
             ],
@@ -112,7 +131,9 @@ impl Kernel for LinearW4A16 {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let aligned = f64::from(u8::from(shape["k"].is_multiple_of(8)));
-        products::launch_activated(shape, dtype, variant).with_constant("ALIGNED", aligned)
+        let rows = shape["m"].clamp(1, MAX_FEW_ROWS) as f64;
+        let launch = products::launch_activated(shape, dtype, variant);
+        launch.with_constant("ALIGNED", aligned).with_constant("ROWS", rows)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
@@ -150,6 +171,13 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let q = inputs.codes::<Ix2>("q");
     let b = inputs.float::<Ix1>("b");
     let scaled_first = entry(problem.variant) == "tiled";
+    // Sums that are scaled at once, and additions that they pass through then.
+    let (part, depth) = if entry(problem.variant) == "matvec" {
+        let lanes = problem.variant.constant("WG");
+        (8, k.div_ceil(8).div_ceil(lanes) + lanes.ilog2() as usize)
+    } else {
+        (length, k.div_ceil(length))
+    };
     let exact = |value: f32| S::exact(f64::from(value));
     vec![by_rows(rows, m, n, |row, mut y| {
         let values = x.row(row);
@@ -163,15 +191,15 @@ fn linear<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
                 });
                 S::sum(terms, k)
             } else {
-                let groups = values.chunks(length).zip(codes.chunks(length)).enumerate();
-                let parts: Vec<S> = groups
-                    .map(|(group, (values, codes))| {
+                let parts = values.chunks(part).zip(codes.chunks(part)).enumerate();
+                let parts: Vec<S> = parts
+                    .map(|(i, (values, codes))| {
                         let codes = codes.iter().map(|&code| f32::from(code));
                         let pairs = values.iter().copied().zip(codes);
-                        S::dot(pairs, values.len()) * exact(s[[col, group]])
+                        S::dot(pairs, values.len()) * exact(s[[col, i * part / length]])
                     })
                     .collect();
-                S::sum(parts.iter().copied(), parts.len())
+                S::sum(parts.iter().copied(), depth)
             };
             let sum = dot + exact(b[col]);
             y[col] = products::activate(problem.shape, sum).store(problem.storage());

@@ -68,7 +68,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("scale of the weights left out", " * sw[col]", ""),
     Mutant::new("activation left out", "GELU == 0u", "true"),
     Mutant::new("bias left out", " + f32(b[col])", ""),
-    Mutant::new("tail of a tile not cleared", "word], inside)", "word], true)"),
+    Mutant::new("vectors beyond a row counted", ", quad <= last);", ", true);"),
+    Mutant::new(
+        "words beyond a row counted",
+        "four, i < vec4<u32>(params.words)",
+        "four, vec4<bool>(true)",
+    ),
+    Mutant::new("tiles not taken in turn", "at = 256u - at", "at = 0u * at"),
+    Mutant::new("last tile dropped", "first < quads; first", "first + 4u < quads; first"),
+    Mutant::new("columns of a tile exchanged", "vec4<u32>(c0.z, c1.z", "vec4<u32>(c1.z, c0.z"),
 ];
 
 const OPERANDS: &[Operand] =
@@ -102,6 +110,7 @@ impl Kernel for LinearW8A8 {
             (17, 31, 33),
             (33, 40, 130),
             (34, 66, 256),
+            (9, 20, 96),
             (8, 8, 0),
             (0, 8, 8),
             (5, 7, 1408),
@@ -142,8 +151,12 @@ impl Kernel for LinearW8A8 {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let mut launch = products::launch_activated(shape, dtype, variant);
         let name = &mut launch.dispatches[0].entry;
-        if *name == "registers" && !shape["k"].div_ceil(4).is_multiple_of(4) {
-            *name = "registers_any";
+        if !shape["k"].div_ceil(4).is_multiple_of(4) {
+            match *name {
+                "registers" => *name = "registers_any",
+                "tiled" => *name = "tiled_any",
+                _ => {}
+            }
         }
         launch
     }

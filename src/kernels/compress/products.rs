@@ -42,13 +42,14 @@ pub fn weight_scale(k: usize) -> f32 {
     (k.max(1) as f32).sqrt().recip()
 }
 
-/// One output `y[m, n]` from blocks of 4 rows by 4 · WG columns or of 16 by 32, or tiles
-/// of 64 by 64.
+/// One output `y[m, n]` from blocks of 4 rows by 4 · WG columns or of 16 by 32, from four columns
+/// of all rows, or tiles of 64 by 64.
 pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
     let (m, n) = (shape["m"], shape["n"]);
     let (name, rows, cols) = match entry(variant) {
         "register" => ("registers", 4, 4 * variant.constant("WG")),
         "broadcast" => ("broadcast", 16, 32),
+        "matvec" => ("matvec", m.max(1), 4),
         _ => ("tiled", 64, 64),
     };
     let grid = [n.div_ceil(cols) as u32, m.div_ceil(rows) as u32, 1];

@@ -19,12 +19,34 @@ struct Prune24;
 const VARIANTS: &[Variant] = &[
     Variant::new("word", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("tile", &[("WG", 64.0)]) },
+    // One workgroup a row, sixteen bytes a load.
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let k = shape["k"];
+            (!k.is_multiple_of(16)).then(|| format!("k is {k}, not a multiple of 16"))
+        },
+        ..Variant::new("strip", &[("WG", 8.0)])
+    },
 ];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("of equal ones the last stays", "u32(m.y >= m.z)", "u32(m.y > m.z)"),
     Mutant::new("signs not ignored", "& vec4<u32>(0x7fffffffu)", "& vec4<u32>(0xffffffffu)"),
-    Mutant::new("second position in the wrong bits", "second << 2u", "second << 1u"),
+    Mutant::new("second position in the wrong bits", "places.y << 2u", "places.y << 1u"),
+    Mutant::new("second half of a word like the first", "vec2<u32>(16u)", "vec2<u32>(0u)"),
+    Mutant::new(
+        "second group of halves like the first",
+        "keep(halves(words.zw)",
+        "keep(halves(words.xy)",
+    ),
+    Mutant::new("signs of halves not ignored", "words.xy), 0x8000u)", "words.xy), 0x10000u)"),
+    Mutant::new("second vector like the first", "second = keep(b,", "second = keep(a,"),
+    Mutant::new(
+        "last vectors of a row dropped",
+        "min(each, end - each * word)",
+        "min(each, end - each * word - 1u)",
+    ),
     Mutant::new("next row read at the end of a row", "select(T4(), out, inside)", "out"),
     Mutant::new("row starts rounded to vectors", "switch at % 4u", "switch 0u * at"),
     Mutant::new("last of eight groups dropped", "i < 8u; i++", "i < 7u; i++"),
@@ -54,7 +76,7 @@ impl Kernel for Prune24 {
         let of = |(n, k)| Shape::new(&[("n", n), ("k", k)]);
         match preset {
             Preset::Smoke => {
-                [(1, 1), (3, 4), (5, 6), (7, 31), (9, 130), (33, 257), (2, 1408), (0, 8)]
+                [(1, 1), (3, 4), (5, 6), (7, 31), (9, 130), (33, 257), (2, 1408), (5, 80), (0, 8)]
                     .map(of)
                     .into()
             }
@@ -79,6 +101,7 @@ impl Kernel for Prune24 {
         let lanes = variant.constant("WG");
         let workgroups = match variant.name {
             "word" => (n * groups(k).div_ceil(8)).div_ceil(lanes),
+            "strip" => n,
             _ => n * groups(k).div_ceil(lanes),
         };
         Launch {
@@ -89,6 +112,7 @@ impl Kernel for Prune24 {
             scratch: Vec::new(),
             dispatches: vec![Dispatch::new(entry(variant), spill(workgroups))],
         }
+        .with_constant("HALF", f64::from(u8::from(dtype.storage() == Elem::F16)))
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

@@ -15,8 +15,8 @@ pub const KERNEL: &dyn Kernel = &PruneMagnitude;
 struct PruneMagnitude;
 
 const VARIANTS: &[Variant] = &[
-    // No barrier; every invocation counts in the one histogram.
-    Variant::new("atomic", &[("WG", 8.0), ("EACH", 64.0)]),
+    // Eight invocations fill one vector unit of a CPU adapter, and wait for each other for nothing.
+    Variant::new("local", &[("WG", 8.0), ("EACH", 512.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("shared", &[("WG", 256.0), ("EACH", 8.0)]) },
 ];
 
@@ -26,8 +26,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("signs not ignored", "u32 = 0x7fffffffu", "u32 = 0xffffffffu"),
     Mutant::new("all of the last magnitude stay", ">= vec4<u32>(last.key)", ">= vec4<u32>()"),
     Mutant::new("last vector not counted", "quad < end; quad += WG", "quad + 1u < end; quad += WG"),
-    Mutant::new("higher digits not compared", "agrees && among", "among"),
-    Mutant::new("a level of the scan left out", "reach < 256u", "reach < 128u"),
+    Mutant::new("higher digits not compared", "agrees & among &", "among &"),
+    Mutant::new("a level of the scan left out", "reach < WG;", "reach < WG / 2u;"),
+    Mutant::new("third of four not counted", "if (counts.z)", "if (false)"),
+    Mutant::new("elements above counted twice", "var above = sum - own", "var above = sum"),
+    Mutant::new(
+        "bits of the vector before",
+        "bits_of(stays) << (4u * i)",
+        "bits_of(stays) << (3u * i)",
+    ),
 ];
 
 const OPERANDS: &[Operand] = &[Operand::new("x", "n k")];
@@ -82,8 +89,8 @@ impl Kernel for PruneMagnitude {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (n, k) = (shape["n"], shape["k"]);
-        let digits = digits(n * k);
-        let passes = digits.len();
+        let digits = digits(n * k, dtype);
+        let bins = digits.iter().map(Digit::bins).sum();
         Launch {
             outputs: vec![
                 Buffer::new("y", dtype.storage(), n, k),
@@ -91,7 +98,7 @@ impl Kernel for PruneMagnitude {
             ],
             scratch: vec![
                 Buffer::new("state", Elem::U32, 1, 4),
-                Buffer::new("histogram", Elem::U32, passes, 256),
+                Buffer::new("histogram", Elem::U32, 1, bins),
             ],
             dispatches: dispatches(shape, variant, &digits),
         }
@@ -124,22 +131,41 @@ fn kept(shape: &Shape) -> usize {
     (n * (100 - pruned) + 50) / 100
 }
 
-/// The lowest bits of the eight-bit digits, most significant first, and whether they are of the
-/// index: four digits of the magnitude, then as many as the number of elements needs.
-fn digits(n: usize) -> Vec<(usize, bool)> {
-    let bits = usize::BITS - n.saturating_sub(1).leading_zeros();
-    let of_index = (bits as usize).div_ceil(8);
-    let magnitude = [24, 16, 8, 0].into_iter().map(|shift| (shift, false));
-    magnitude.chain((0..of_index).rev().map(|digit| (8 * digit, true))).collect()
+/// Some bits of a magnitude, as an f32 has it, or of the key of an index.
+struct Digit {
+    /// The lowest of them, and how many they are.
+    shift: usize,
+    bits: usize,
+    by_index: bool,
 }
 
-fn dispatches(shape: &Shape, variant: &Variant, digits: &[(usize, bool)]) -> Vec<Dispatch> {
+impl Digit {
+    fn bins(&self) -> usize {
+        1 << self.bits
+    }
+}
+
+/// Most bits of a digit: a workgroup keeps all its bins, 8 KiB.
+const MOST_BITS: usize = 11;
+/// Fewest bits of a digit: each of 256 invocations looks at one bin or more.
+const LEAST_BITS: usize = 8;
+
+/// Those of the magnitude, most significant first, then as many as the number of elements needs.
+/// The ten lowest bits of the magnitude of an f16 are zero in f32, which has thirteen more.
+fn digits(n: usize, dtype: Dtype) -> Vec<Digit> {
+    let magnitude = [(20, 11), (10, 10), (0, 10)].into_iter();
+    let magnitude = magnitude.filter(|&(shift, _)| shift > 0 || dtype.storage() != Elem::F16);
+    let bits = (usize::BITS - n.saturating_sub(1).leading_zeros()) as usize;
+    let passes = bits.div_ceil(MOST_BITS);
+    let each = bits.div_ceil(passes.max(1)).max(LEAST_BITS);
+    let index = (0..passes).rev().map(|digit| (digit * each, each));
+    let of = |by_index| move |(shift, bits)| Digit { shift, bits, by_index };
+    magnitude.map(of(false)).chain(index.map(of(true))).collect()
+}
+
+fn dispatches(shape: &Shape, variant: &Variant, digits: &[Digit]) -> Vec<Dispatch> {
     let n = shape["n"] * shape["k"];
     let (lanes, each) = (variant.constant("WG"), variant.constant("EACH"));
-    let (count, choose, write) = match variant.name {
-        "atomic" => ("count", "choose", "write"),
-        _ => ("count_shared", "choose_shared", "write_shared"),
-    };
     let run = |entry, workgroups: usize, constants: &[(&'static str, f64)]| Dispatch {
         constants: constants.to_vec(),
         ..Dispatch::new(entry, spill(workgroups))
@@ -147,19 +173,29 @@ fn dispatches(shape: &Shape, variant: &Variant, digits: &[(usize, bool)]) -> Vec
     let quads = n.div_ceil(4);
     let mut all = Vec::new();
     if kept(shape) > 0 && kept(shape) < n {
-        let passes = [("PASSES", digits.len() as f64)];
-        all.push(run("reset", (256 * digits.len()).div_ceil(lanes), &passes));
-        for (pass, &(shift, by_index)) in digits.iter().enumerate() {
+        let bins: usize = digits.iter().map(Digit::bins).sum();
+        all.push(run("reset", bins.div_ceil(lanes), &[("ALL", bins as f64)]));
+        let mut first = 0;
+        for (pass, digit) in digits.iter().enumerate() {
+            let next_by_index = digits.get(pass + 1).is_none_or(|next| next.by_index);
+            let flag = |flag: bool| f64::from(u8::from(flag));
             let constants = [
-                ("PASS", pass as f64),
-                ("SHIFT", shift as f64),
-                ("BY_INDEX", f64::from(u8::from(by_index))),
+                ("FIRST", first as f64),
+                ("SHIFT", digit.shift as f64),
+                ("BITS", digit.bits as f64),
+                ("LAST", flag(next_by_index && !digit.by_index)),
+                ("BY_INDEX", flag(digit.by_index)),
             ];
-            all.push(run(count, quads.div_ceil(lanes * each), &constants));
-            all.push(run(choose, 1, &constants));
+            all.push(run("count", quads.div_ceil(lanes * each), &constants));
+            all.push(run("choose", 1, &constants));
+            first += digit.bins();
         }
     }
-    let work = if variant.name == "atomic" { n.div_ceil(32) } else { quads };
+    let (write, work) = match (variant.name, n.is_multiple_of(4)) {
+        ("shared", _) => ("write_shared", quads),
+        (_, true) => ("write_vectors", n.div_ceil(32)),
+        (_, false) => ("write", n.div_ceil(32)),
+    };
     all.push(run(write, work.div_ceil(lanes), &[]));
     all
 }
