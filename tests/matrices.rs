@@ -156,7 +156,7 @@ fn device(test: &str) -> Option<Session> {
 /// Kernels with a shader for matrices, and its text.
 fn kernels() -> impl Iterator<Item = (&'static Entry, &'static str)> {
     let chosen = ALL.iter().filter(|entry| is_kernel_chosen(entry));
-    chosen.filter_map(|entry| Some((entry, entry.matrix_wgsl?)))
+    chosen.filter_map(|entry| Some((entry, entry.other("matrix")?)))
 }
 
 /// Its cells of one number of invocations, whose matrices are `side` wide.
@@ -230,7 +230,7 @@ fn every_mutant_of_a_shader_for_matrices_is_caught_when_emulated() {
 }
 
 #[test]
-fn what_shaders_for_matrices_share_with_the_others_is_the_same() {
+fn what_the_shaders_of_a_kernel_share_is_the_same() {
     let function = Regex::new(r"(?m)^fn (\w+)\(").expect("a pattern");
     let body = |text: &str, name: &str| -> Option<String> {
         let start = text.find(&format!("fn {name}("))?;
@@ -238,14 +238,15 @@ fn what_shaders_for_matrices_share_with_the_others_is_the_same() {
         let end = if first.ends_with('}') { first.len() } else { text[start..].find("\n}\n")? };
         Some(text[start..start + end].to_owned())
     };
-    for entry in ALL {
-        let Some(matrix) = entry.matrix_wgsl else { continue };
-        let names = function.captures_iter(matrix).map(|found| found[1].to_owned());
+    for (entry, other) in
+        ALL.iter().flat_map(|entry| entry.others.iter().map(move |o| (entry, o.1)))
+    {
+        let names = function.captures_iter(other).map(|found| found[1].to_owned());
         let shared: Vec<String> =
             names.filter(|name| entry.wgsl.contains(&format!("fn {name}("))).collect();
         assert!(!shared.is_empty(), "{}", entry.path());
         for name in &shared {
-            assert_eq!(body(matrix, name), body(entry.wgsl, name), "{}", entry.path());
+            assert_eq!(body(other, name), body(entry.wgsl, name), "{}", entry.path());
         }
     }
 }

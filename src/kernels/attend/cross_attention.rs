@@ -47,12 +47,14 @@ const VARIANTS: &[Variant] = &[
     // No device has run these two: before those that some have, of which the last one is the rule.
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(8)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
         ..Variant::new("matrix8", &[("LANES", 128.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(16)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
         ..Variant::new("matrix16", &[("LANES", 128.0)])
