@@ -22,6 +22,7 @@ pub mod attend {
     pub mod gated_cross_attention;
     mod needle;
     mod pairs;
+    mod tile;
     mod tokens;
     mod weights;
 }
@@ -202,6 +203,7 @@ pub const ALL: &[Entry] = &[
         wgsl: include_str!("../../kernels/attend/cross_attention.wgsl"),
         others: &[
             ("matrix", include_str!("../../kernels/attend/cross_attention_matrix.wgsl")),
+            ("subgroup", include_str!("../../kernels/attend/cross_attention_subgroup.wgsl")),
         ],
     },
     Entry {
