@@ -11,7 +11,6 @@ use crate::inputs::{Distribution, Generator, Inputs};
 pub use crate::launch::{Buffer, Dispatch, Launch, Slice, Window, cut, refuses_uncut, spill};
 pub use crate::operands::{Operand, Operands};
 use crate::reference::Rows;
-use crate::shader::Dialect;
 pub use crate::shape::{Preset, Shape};
 
 /// One benchmarkable operation with all its strategies, shapes and its CPU reference.
@@ -64,9 +63,9 @@ pub struct Entry {
     pub name: &'static str,
     pub kernel: &'static dyn Kernel,
     pub wgsl: &'static str,
-    /// The shader of the strategies with cooperative matrices where others have none: a device
-    /// that knows no such types could not compile one file with both.
-    pub matrix_wgsl: Option<&'static str>,
+    /// Shaders of some of the strategies, each with what its file is named after the kernel: those
+    /// of cooperative matrices, which a device without such types could not compile beside others.
+    pub others: &'static [(&'static str, &'static str)],
 }
 
 impl Entry {
@@ -77,14 +76,24 @@ impl Entry {
 
     /// Path, as under `kernels/`, and text of each shader.
     pub fn shaders(&self) -> impl Iterator<Item = (String, &'static str)> {
-        let matrix = self.matrix_wgsl.map(|text| (format!("{}_matrix", self.path()), text));
-        [(self.path(), self.wgsl)].into_iter().chain(matrix)
+        let named = |&(part, text): &(_, _)| (format!("{}_{part}", self.path()), text);
+        [(self.path(), self.wgsl)].into_iter().chain(self.others.iter().map(named))
     }
 
-    /// The one that is written over a dialect.
-    pub fn shader(&self, dialect: &Dialect) -> (String, &'static str) {
-        let own = self.shaders().last().filter(|_| dialect.matrix.is_some());
-        own.unwrap_or_else(|| (self.path(), self.wgsl))
+    /// The text of the shader that is named so after the kernel.
+    pub fn other(&self, part: &str) -> Option<&'static str> {
+        self.others.iter().find(|(name, _)| *name == part).map(|&(_, text)| text)
+    }
+
+    /// The one that has the entry points of a strategy.
+    ///
+    /// # Panics
+    /// When the kernel has no such shader, which is a bug in its file.
+    pub fn shader(&self, variant: &Variant) -> (String, &'static str) {
+        let Some(part) = variant.shader else { return (self.path(), self.wgsl) };
+        let path = format!("{}_{part}", self.path());
+        let text = self.other(part).unwrap_or_else(|| panic!("there is no {path}.wgsl"));
+        (path, text)
     }
 }
 
@@ -134,6 +143,9 @@ pub struct Variant {
     pub float: Elem,
     /// Optional device features the WGSL text cannot do without.
     pub needs: &'static [Need],
+    /// What the shader with its entry points is named after the kernel: `matrix` is that of
+    /// NAME_matrix.wgsl, `None` that of NAME.wgsl.
+    pub shader: Option<&'static str>,
     /// Where the strategy is worth measuring when nobody asks for it by name.
     pub suits: Suits,
     /// `Some(reason)` when the strategy cannot do this shape.
@@ -146,8 +158,16 @@ pub struct Variant {
 impl Variant {
     /// A strategy without special needs that does every shape on every device.
     pub const fn new(name: &'static str, constants: &'static [(&'static str, f64)]) -> Self {
-        let (float, suits) = (Elem::F32, Suits::Any);
-        Variant { name, constants, float, needs: &[], suits, refuses: |_| None, turns: |_| 0 }
+        Variant {
+            name,
+            constants,
+            float: Elem::F32,
+            needs: &[],
+            shader: None,
+            suits: Suits::Any,
+            refuses: |_| None,
+            turns: |_| 0,
+        }
     }
 
     /// How floating-point tensors are stored under this strategy.

@@ -1,7 +1,8 @@
 //! Strategies with cooperative matrices where no device has them: their shaders run as they are,
 //! only that matrices are rows that the invocations of a subgroup of eight hold as plain vectors.
 //! That shows which elements meet, what is cleared and what is stored, on any number of subgroups;
-//! what a device's own matrix units do is for its own run to show.
+//! what a device's own matrix units do is for its own run to show. In the same way one that takes
+//! subgroups of any size meets sizes that no device here has.
 
 mod common;
 
@@ -107,11 +108,36 @@ fn times_plus(side: u32) -> String {
     out + "return m; } "
 }
 
+/// Subgroups of so many invocations, for the one shader that takes any number: they exchange values
+/// through workgroup memory.
+fn of_size(text: &str, size: u32) -> String {
+    let replace = |text: String, this: &str, by: &str| {
+        assert!(text.contains(this), "no {this} in:\n{text}");
+        text.replace(this, by)
+    };
+    let text = replace(text.to_owned(), "subgroupMax(", "exchange(false, ");
+    let text = replace(text, "subgroupAdd(", "exchange(true, ");
+    let own = format!(
+        "caller = lane; \
+         weigh_keys(lane / {size}u, max(LANES / {size}u, 1u), lane % {size}u, {size}u);"
+    );
+    let text = replace(text, "weigh_keys(subgroup, subgroups, own, size);", &own);
+    assert!(!text.contains("subgroupB") && !text.contains("subgroupS"), "another exchange");
+    text + &format!(
+        "var<private> caller: u32; var<workgroup> exchanged: array<vec4<f32>, LANES>; \
+         fn exchange(adds: bool, v: vec4<f32>) -> vec4<f32> {{ \
+         exchanged[caller] = v; workgroupBarrier(); \
+         let first = caller / {size}u * {size}u; var all = exchanged[first]; \
+         for (var i = first + 1u; i < min(first + {size}u, LANES); i++) {{ \
+         all = select(max(all, exchanged[i]), all + exchanged[i], adds); }} \
+         workgroupBarrier(); return all; }} "
+    )
+}
+
 /// Runs a cell with such a shader and judges it.
 fn verdicts(gpu: &Gpu, cell: &Cell, text: &str, inputs: &[Distribution]) -> Vec<Judgement> {
-    let side = cell.variant.matrix_side().expect("a strategy with matrices");
     let dialect = Dialect { matrix: None, ..cell.dialect() };
-    let source = shader::source(&emulated(text, side), &dialect);
+    let source = shader::source(text, &dialect);
     let launch = cell.launch();
     let tensors = cell.inputs(Distribution::Normal, SEED).tensors.len();
     let program = gpu.compile(&source, &launch, cell.variant, tensors, Checks::Safe);
@@ -156,14 +182,18 @@ fn device(test: &str) -> Option<Session> {
 /// Kernels with a shader for matrices, and its text.
 fn kernels() -> impl Iterator<Item = (&'static Entry, &'static str)> {
     let chosen = ALL.iter().filter(|entry| is_kernel_chosen(entry));
-    chosen.filter_map(|entry| Some((entry, entry.matrix_wgsl?)))
+    chosen.filter_map(|entry| Some((entry, entry.other("matrix")?)))
 }
 
 /// Its cells of one number of invocations, whose matrices are `side` wide.
 fn cells(entry: &'static Entry, side: u32, lanes: f64) -> Vec<Cell> {
+    cells_of(entry, lanes, |variant| variant.matrix_side() == Some(side))
+}
+
+/// Its cells of one strategy with so many invocations in a workgroup.
+fn cells_of(entry: &'static Entry, lanes: f64, is_wanted: impl Fn(&Variant) -> bool) -> Vec<Cell> {
     let spec = entry.kernel.spec();
-    let of = spec.variants.iter().find(|variant| variant.matrix_side() == Some(side));
-    let of: &Variant = of.expect("a strategy of that width");
+    let of: &Variant = spec.variants.iter().find(|one| is_wanted(one)).expect("such a strategy");
     let variant = of.with_constants(&[("LANES".to_owned(), lanes)]).expect("it has the constant");
     let shapes = entry.kernel.shapes(Preset::Smoke).into_iter();
     let shapes = shapes.filter(|shape| (variant.refuses)(shape).is_none());
@@ -196,10 +226,33 @@ fn strategies_with_matrices_agree_with_their_reference_when_emulated() {
             let every = (side, lanes) == WORKGROUPS[0];
             let chosen = |cell: &Cell| every || cell.dtype == Dtype::F32;
             for cell in cells(entry, side, lanes).into_iter().filter(chosen) {
-                let found = verdicts(session.gpu(), &cell, text, &inputs(entry));
+                let found = verdicts(session.gpu(), &cell, &emulated(text, side), &inputs(entry));
                 assert!(found.iter().any(|judgement| !judgement.gates.is_empty()), "{}", cell.id());
                 let wrong = found.into_iter().filter_map(|judgement| judgement.failure);
                 failures.extend(wrong.map(|f| format!("{} {lanes}: {}", cell.id(), f.why)));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    ran(test);
+}
+
+#[test]
+fn a_tile_of_attention_agrees_with_its_reference_for_subgroups_of_any_size() {
+    let test = "a_tile_of_attention_agrees_with_its_reference_for_subgroups_of_any_size";
+    let Some(session) = device(test) else { return };
+    let mut failures = Vec::new();
+    let chosen =
+        ALL.iter().filter(|entry| entry.name == "cross_attention" && is_kernel_chosen(entry));
+    for entry in chosen {
+        let text = entry.other("subgroup").expect("a shader");
+        // The last one is larger than the workgroup.
+        for size in [4, 16, 32, 64, 128] {
+            let cells = cells_of(entry, 64.0, |variant| variant.shader == Some("subgroup"));
+            for cell in cells.into_iter().filter(|cell| cell.dtype == Dtype::F32) {
+                let found = verdicts(session.gpu(), &cell, &of_size(text, size), &inputs(entry));
+                let wrong = found.into_iter().filter_map(|judgement| judgement.failure);
+                failures.extend(wrong.map(|f| format!("{} of {size}: {}", cell.id(), f.why)));
             }
         }
     }
@@ -215,7 +268,7 @@ fn every_mutant_of_a_shader_for_matrices_is_caught_when_emulated() {
     for (entry, text) in kernels() {
         let own = |mutant: &&Mutant| text.contains(mutant.text) && mutant.equivalent.is_none();
         for mutant in entry.kernel.spec().mutants.iter().filter(own) {
-            let faulty = text.replace(mutant.text, mutant.instead);
+            let faulty = emulated(&text.replace(mutant.text, mutant.instead), 8);
             let is_caught = |cell: Cell| {
                 let found = verdicts(session.gpu(), &cell, &faulty, &inputs(entry));
                 found.iter().any(|judgement| judgement.failure.is_some())
@@ -230,7 +283,7 @@ fn every_mutant_of_a_shader_for_matrices_is_caught_when_emulated() {
 }
 
 #[test]
-fn what_shaders_for_matrices_share_with_the_others_is_the_same() {
+fn what_the_shaders_of_a_kernel_share_is_the_same() {
     let function = Regex::new(r"(?m)^fn (\w+)\(").expect("a pattern");
     let body = |text: &str, name: &str| -> Option<String> {
         let start = text.find(&format!("fn {name}("))?;
@@ -238,14 +291,15 @@ fn what_shaders_for_matrices_share_with_the_others_is_the_same() {
         let end = if first.ends_with('}') { first.len() } else { text[start..].find("\n}\n")? };
         Some(text[start..start + end].to_owned())
     };
-    for entry in ALL {
-        let Some(matrix) = entry.matrix_wgsl else { continue };
-        let names = function.captures_iter(matrix).map(|found| found[1].to_owned());
+    for (entry, other) in
+        ALL.iter().flat_map(|entry| entry.others.iter().map(move |o| (entry, o.1)))
+    {
+        let names = function.captures_iter(other).map(|found| found[1].to_owned());
         let shared: Vec<String> =
             names.filter(|name| entry.wgsl.contains(&format!("fn {name}("))).collect();
         assert!(!shared.is_empty(), "{}", entry.path());
         for name in &shared {
-            assert_eq!(body(matrix, name), body(entry.wgsl, name), "{}", entry.path());
+            assert_eq!(body(other, name), body(entry.wgsl, name), "{}", entry.path());
         }
     }
 }

@@ -22,8 +22,9 @@ const ENTRY: &str = "
 pub const ALL: &[Entry] = &[
 ";
 
-/// What the shader of a kernel's strategies with cooperative matrices is named after the kernel.
-const MATRIX: &str = "_matrix";
+/// What further shaders of a kernel are named after it: for strategies with cooperative matrices,
+/// and for others that one file has no room for.
+const PARTS: [&str; 2] = ["matrix", "subgroup"];
 
 /// One file of either tree: family, name and, for Rust, whether it declares a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,13 +77,14 @@ fn scan(tree: &Path, extension: &str, complaints: &mut Vec<String>) -> Vec<Sourc
 }
 
 /// The shaders that belong to another one, and the rest, each a kernel of its own.
-fn matrix_shaders(shaders: Vec<Source>) -> (Vec<Source>, Vec<Source>) {
+fn further_shaders(shaders: Vec<Source>) -> (Vec<Source>, Vec<Source>) {
     let all = shaders.clone();
-    let has_other = |name: &str, family: &str| {
-        all.iter().any(|other| other.name == name && other.family == family)
-    };
     shaders.into_iter().partition(|shader| {
-        shader.name.strip_suffix(MATRIX).is_some_and(|name| has_other(name, &shader.family))
+        let is_part_of = |kernel: &Source| {
+            kernel.family == shader.family
+                && PARTS.iter().any(|part| shader.name == format!("{}_{part}", kernel.name))
+        };
+        all.iter().any(is_part_of)
     })
 }
 
@@ -112,7 +114,7 @@ fn complaints(shaders: &[Source], modules: &[Source]) -> Vec<String> {
 }
 
 /// The text of the list.
-fn generate(modules: &[Source], matrix: &[Source]) -> String {
+fn generate(modules: &[Source], further: &[Source]) -> String {
     let mut families = BTreeMap::<&str, Vec<&Source>>::new();
     for module in modules {
         families.entry(&module.family).or_default().push(module);
@@ -129,18 +131,21 @@ fn generate(modules: &[Source], matrix: &[Source]) -> String {
     out.push_str(ENTRY);
     for Source { family, name, .. } in modules.iter().filter(|module| module.is_kernel) {
         let text = |name: &str| format!("include_str!(\"../../kernels/{family}/{name}.wgsl\")");
-        let other = format!("{name}{MATRIX}");
-        let has_other =
-            matrix.iter().any(|shader| shader.name == other && shader.family == *family);
-        let matrix_wgsl = match has_other {
-            true => format!("Some({})", text(&other)),
-            false => "None".to_owned(),
+        let other = |part: &&str| {
+            let own = source(family, &format!("{name}_{part}"), true);
+            let listed = || format!("\n            (\"{part}\", {}),", text(&own.name));
+            further.contains(&own).then(listed)
+        };
+        let others: Vec<String> = PARTS.iter().filter_map(other).collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => others.concat() + "\n        ",
         };
         write!(
             out,
             "    Entry {{\n        family: \"{family}\",\n        name: \"{name}\",\n        \
              kernel: {family}::{name}::KERNEL,\n        wgsl: {},\n        \
-             matrix_wgsl: {matrix_wgsl},\n    }},\n",
+             others: &[{others}],\n    }},\n",
             text(name)
         )
         .expect("writing to a string");
@@ -182,12 +187,12 @@ fn every_kernel_lists_enough_faults_that_verification_must_catch() {
 fn the_list_matches_the_files() {
     let mut wrong = Vec::new();
     let shaders = scan(&root().join("kernels"), "wgsl", &mut wrong);
-    let (matrix, shaders) = matrix_shaders(shaders);
+    let (further, shaders) = further_shaders(shaders);
     let modules = scan(&root().join("src/kernels"), "rs", &mut wrong);
     wrong.extend(complaints(&shaders, &modules));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    let expected = generate(&modules, &matrix);
+    let expected = generate(&modules, &further);
     let list = root().join(LIST);
     if fs::read_to_string(&list).unwrap_or_default() == expected {
         return;
@@ -232,14 +237,14 @@ fn helpers_are_private_and_unlisted() {
 }
 
 #[test]
-fn a_shader_for_matrices_belongs_to_the_kernel_it_is_named_after() {
+fn a_further_shader_belongs_to_the_kernel_it_is_named_after() {
     let all = ["a", "a_matrix", "only_matrix"].map(|name| source("fuse", name, true));
-    let (matrix, kernels) = matrix_shaders(all.to_vec());
-    assert_eq!((&matrix[..], kernels.len()), (&all[1..2], 2));
-    let text = generate(&kernels, &matrix);
-    assert!(text.contains("Some(include_str!(\"../../kernels/fuse/a_matrix.wgsl\"))"), "{text}");
-    assert_eq!(text.matches("matrix_wgsl: None").count(), 1, "{text}");
+    let (further, kernels) = further_shaders(all.to_vec());
+    assert_eq!((&further[..], kernels.len()), (&all[1..2], 2));
+    let text = generate(&kernels, &further);
+    assert!(text.contains("(\"matrix\", include_str!(\"../../kernels/fuse/a_matrix.wgsl\"))"));
+    assert_eq!(text.matches("others: &[],").count(), 1, "{text}");
     // Beside another family's kernel it is one without its partner.
-    let (matrix, kernels) = matrix_shaders(vec![source("align", "a", true), all[1].clone()]);
-    assert!(matrix.is_empty() && complaints(&kernels, &kernels[..1]).len() == 1);
+    let (further, kernels) = further_shaders(vec![source("align", "a", true), all[1].clone()]);
+    assert!(further.is_empty() && complaints(&kernels, &kernels[..1]).len() == 1);
 }

@@ -14,11 +14,16 @@ struct Params { batch: u32, d1: u32, d2: u32, outputs: u32, block: u32, first: u
 @group(0) @binding(1) var<storage, read> m1: array<T>;
 @group(0) @binding(2) var<storage, read> m2: array<T>;
 @group(0) @binding(3) var<storage, read> w: array<T>;
+@group(0) @binding(3) var<storage, read> w4: array<T4>;
 @group(0) @binding(4) var<storage, read> v: array<T>;
+@group(0) @binding(4) var<storage, read> v4: array<T4>;
 @group(0) @binding(5) var<storage, read> u: array<T>;
+@group(0) @binding(5) var<storage, read> u4: array<T4>;
 @group(0) @binding(6) var<storage, read> c: array<T>;
+@group(0) @binding(6) var<storage, read> c4: array<T4>;
 @group(0) @binding(7) var<storage, read> present: array<u32>;
 @group(0) @binding(8) var<storage, read_write> y: array<T>;
+@group(0) @binding(8) var<storage, read_write> y4: array<T4>;
 
 override WG: u32 = 8u;
 const SHARES: u32 = 16u;
@@ -197,4 +202,128 @@ fn vector_split(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     let product = reduce_rows(lane, project(p, false));
     let linear = reduce_rows(lane, project(p, true));
     if (lane < 16u) { write_rows(p, modulate(p, product, linear)); }
+}
+
+// The matrix form by subgroups of eight, 32 samples by 32 outputs. Invocation i has four
+// neighbouring outputs of all samples and loads the entries of samples i, i + 8, i + 16 and i + 24,
+// which the others get by broadcast: what is loaded of the weights meets 32 samples. Entries of m1
+// and m2 are multiplied first, and four of m2 at a time meet all of m1. outputs % 4 = 0.
+alias Eight = array<vec4<f32>, 8>;
+var<private> inner_0: Eight;
+var<private> inner_1: Eight;
+var<private> inner_2: Eight;
+var<private> inner_3: Eight;
+var<private> sums_0: Eight;
+var<private> sums_1: Eight;
+var<private> sums_2: Eight;
+var<private> sums_3: Eight;
+
+fn add_eight(acc: ptr<private, Eight>, entry: f32, q: vec4<f32>) {
+    (*acc)[0] += subgroupBroadcast(entry, 0u) * q;
+    (*acc)[1] += subgroupBroadcast(entry, 1u) * q;
+    (*acc)[2] += subgroupBroadcast(entry, 2u) * q;
+    (*acc)[3] += subgroupBroadcast(entry, 3u) * q;
+    (*acc)[4] += subgroupBroadcast(entry, 4u) * q;
+    (*acc)[5] += subgroupBroadcast(entry, 5u) * q;
+    (*acc)[6] += subgroupBroadcast(entry, 6u) * q;
+    (*acc)[7] += subgroupBroadcast(entry, 7u) * q;
+}
+fn sum_eight(acc: ptr<private, Eight>, terms: ptr<private, Eight>) {
+    (*acc)[0] += (*terms)[0];
+    (*acc)[1] += (*terms)[1];
+    (*acc)[2] += (*terms)[2];
+    (*acc)[3] += (*terms)[3];
+    (*acc)[4] += (*terms)[4];
+    (*acc)[5] += (*terms)[5];
+    (*acc)[6] += (*terms)[6];
+    (*acc)[7] += (*terms)[7];
+    *terms = Eight();
+}
+fn add_entries(entries: vec4<f32>, q: vec4<f32>) {
+    add_eight(&inner_0, entries.x, q);
+    add_eight(&inner_1, entries.y, q);
+    add_eight(&inner_2, entries.z, q);
+    add_eight(&inner_3, entries.w, q);
+}
+fn sum_inner() {
+    sum_eight(&sums_0, &inner_0);
+    sum_eight(&sums_1, &inner_1);
+    sum_eight(&sums_2, &inner_2);
+    sum_eight(&sums_3, &inner_3);
+}
+
+// The four samples of an invocation; those beyond the batch repeat the last one.
+fn spread(row: u32) -> vec4<u32> {
+    return min(row + vec4<u32>(0u, 8u, 16u, 24u), vec4<u32>(params.batch - 1u));
+}
+fn spread_m1(rows: vec4<u32>, hidden: vec4<bool>, i: u32) -> vec4<f32> {
+    let at = rows * params.d1 + i;
+    let values = vec4<f32>(f32(m1[at.x]), f32(m1[at.y]), f32(m1[at.z]), f32(m1[at.w]));
+    return select(values, vec4<f32>(), hidden);
+}
+// Zeros beyond the last entry.
+fn spread_m2(rows: vec4<u32>, hidden: vec4<bool>, j: u32) -> vec4<f32> {
+    let at = rows * params.d2 + min(j, params.d2 - 1u);
+    let values = vec4<f32>(f32(m2[at.x]), f32(m2[at.y]), f32(m2[at.z]), f32(m2[at.w]));
+    return select(values, vec4<f32>(), hidden | vec4<bool>(j >= params.d2));
+}
+fn store(row: u32, col: u32, sum: vec4<f32>) {
+    if (row < params.batch) { y4[row * (params.outputs / 4u) + col] = to_storage4(sum); }
+}
+fn store_eight(first: u32, col: u32, sums: ptr<private, Eight>) {
+    if (4u * col >= params.outputs) { return; }
+    let bias = vec4<f32>(c4[col]);
+    store(first + 0u, col, (*sums)[0] + bias);
+    store(first + 1u, col, (*sums)[1] + bias);
+    store(first + 2u, col, (*sums)[2] + bias);
+    store(first + 3u, col, (*sums)[3] + bias);
+    store(first + 4u, col, (*sums)[4] + bias);
+    store(first + 5u, col, (*sums)[5] + bias);
+    store(first + 6u, col, (*sums)[6] + bias);
+    store(first + 7u, col, (*sums)[7] + bias);
+}
+
+@compute @workgroup_size(8)
+fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let p = block(0u, 4u * min(8u * wid.x + lane, params.outputs / 4u - 1u), 1u, 0u, 1u,
+        params.d1 * params.d2);
+    let rows = spread(32u * wid.y + lane);
+    let masks = vec4<u32>(present[rows.x], present[rows.y], present[rows.z], present[rows.w]);
+    let no_m1 = (masks & vec4<u32>(1u)) == vec4<u32>();
+    let no_m2 = (masks & vec4<u32>(2u)) == vec4<u32>();
+    let quads = params.outputs / 4u;
+    let col = p.col / 4u;
+    let step = p.width / 4u;
+    for (var j = 0u; j < params.d2; j += 4u) {
+        let a = spread_m2(rows, no_m2, j);
+        let b = spread_m2(rows, no_m2, j + 1u);
+        let c = spread_m2(rows, no_m2, j + 2u);
+        let d = spread_m2(rows, no_m2, j + 3u);
+        let last = params.d2 - 1u;
+        let at = min(j + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
+        let of_v = at * quads + col;
+        add_entries(a, vec4<f32>(v4[of_v.x]));
+        add_entries(b, vec4<f32>(v4[of_v.y]));
+        add_entries(c, vec4<f32>(v4[of_v.z]));
+        add_entries(d, vec4<f32>(v4[of_v.w]));
+        let of_w = (p.base + p.col - p.start) / 4u + at * step;
+        for (var i = 0u; i < params.d1; i++) {
+            let entries = spread_m1(rows, no_m1, i);
+            let next = of_w + i * params.d2 * step;
+            add_entries(entries * a, vec4<f32>(w4[next.x]));
+            add_entries(entries * b, vec4<f32>(w4[next.y]));
+            add_entries(entries * c, vec4<f32>(w4[next.z]));
+            add_entries(entries * d, vec4<f32>(w4[next.w]));
+        }
+        sum_inner();
+    }
+    for (var i = 0u; i < params.d1; i++) {
+        add_entries(spread_m1(rows, no_m1, i), vec4<f32>(u4[i * quads + col]));
+    }
+    sum_inner();
+    let own = 8u * wid.x + lane;
+    store_eight(32u * wid.y, own, &sums_0);
+    store_eight(32u * wid.y + 8u, own, &sums_1);
+    store_eight(32u * wid.y + 16u, own, &sums_2);
+    store_eight(32u * wid.y + 24u, own, &sums_3);
 }

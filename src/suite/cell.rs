@@ -71,8 +71,7 @@ impl Cell {
 
     /// The text of its shader, of these.
     pub fn source(&self, sources: &Sources) -> String {
-        let dialect = self.dialect();
-        shader::source(sources.get(self.entry, &dialect), &dialect)
+        shader::source(sources.get(self.entry, self.variant), &self.dialect())
     }
 
     /// What it is verified on before it is timed, the data to be timed first. Rounded in f16, only

@@ -153,7 +153,7 @@ impl Session {
         alive: &mut dyn FnMut(&'static str, f64),
     ) -> Option<Attempt> {
         let (entry, before) = (cell.entry, self.sources.clone());
-        let (own, _) = entry.shader(&cell.dialect());
+        let (own, _) = entry.shader(cell.variant);
         let with_fault = |(path, text): (String, &str)| {
             text.contains(mutant.text).then(|| (path, text.replace(mutant.text, mutant.instead)))
         };

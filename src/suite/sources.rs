@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kernel::Entry;
+use crate::kernel::{Entry, Variant};
 use crate::kernels::ALL;
 use crate::record::fnv1a;
-use crate::shader::Dialect;
 
 /// The embedded shaders, some of them replaced.
 #[derive(Clone, Debug, Default)]
@@ -20,9 +19,9 @@ impl Sources {
         self.replaced.insert(path.to_owned(), text);
     }
 
-    /// The shader of a kernel that is written over a dialect.
-    pub fn get(&self, entry: &Entry, dialect: &Dialect) -> &str {
-        let (path, text) = entry.shader(dialect);
+    /// The shader of a kernel that has the entry points of a strategy.
+    pub fn get(&self, entry: &Entry, variant: &Variant) -> &str {
+        let (path, text) = entry.shader(variant);
         self.in_force(&path, text)
     }
 
@@ -64,38 +63,35 @@ fn digits(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Elem;
-    use crate::shader::Matrix;
+
+    const PLAIN: Variant = Variant::new("plain", &[]);
+    const MATRIX: Variant = Variant { shader: Some("matrix"), ..PLAIN };
 
     #[test]
     fn replacing_one_shader_changes_the_hash_and_only_that_shader() {
         let (embedded, mut sources) = (Sources::default(), Sources::default());
         sources.replace(&ALL[0].path(), "// nothing".to_owned());
         assert_ne!(embedded.hash(), sources.hash());
-        let plain = Dialect { storage: Elem::F32, sum: Elem::F32, matrix: None };
-        assert_eq!(sources.get(&ALL[0], &plain), "// nothing");
-        assert!(ALL[1..].iter().all(|entry| sources.get(entry, &plain) == entry.wgsl));
+        assert_eq!(sources.get(&ALL[0], &PLAIN), "// nothing");
+        assert!(ALL[1..].iter().all(|entry| sources.get(entry, &PLAIN) == entry.wgsl));
     }
 
     #[test]
-    fn cooperative_matrices_have_a_shader_of_their_own() {
+    fn some_strategies_have_a_shader_of_their_own() {
         let linear = owner("project/linear_matrix").expect("a shader");
-        let text = linear.matrix_wgsl.expect("its text");
+        let text = linear.other("matrix").expect("its text");
         assert_eq!(linear.path(), "project/linear");
         assert!(owner("project/linear_matrix_matrix").is_none());
-        let (sum, storage) = (Elem::F32, Elem::F32);
-        let matrix = Some(Matrix { side: 8, factor: storage, sum });
-        let of = |matrix| Dialect { storage, sum, matrix };
         let mut sources = Sources::default();
-        assert_eq!(sources.get(linear, &of(None)), linear.wgsl);
-        assert_eq!(sources.get(linear, &of(matrix)), text);
+        assert_eq!(sources.get(linear, &PLAIN), linear.wgsl);
+        assert_eq!(sources.get(linear, &MATRIX), text);
         let before = sources.hash_of(linear);
         sources.replace("project/linear_matrix", "// nothing".to_owned());
-        assert_eq!(sources.get(linear, &of(None)), linear.wgsl);
-        assert_eq!(sources.get(linear, &of(matrix)), "// nothing");
+        assert_eq!(sources.get(linear, &PLAIN), linear.wgsl);
+        assert_eq!(sources.get(linear, &MATRIX), "// nothing");
         assert_ne!(sources.hash_of(linear), before);
-        // A kernel that is all matrices needs one shader only.
+        // One that is named like such a shader, but after no kernel, is a kernel of its own.
         let probe = owner("probe/cooperative_matrix").expect("a shader");
-        assert_eq!(sources.get(probe, &of(matrix)), probe.wgsl);
+        assert_eq!((probe.name, probe.others.len()), ("cooperative_matrix", 0));
     }
 }

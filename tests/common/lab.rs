@@ -140,7 +140,7 @@ impl Lab {
         let known = self.programs.borrow().get(&key).cloned();
         let program = known.unwrap_or_else(|| {
             let dialect = cell.dialect();
-            let source = shader::source(entry.shader(&dialect).1, &dialect);
+            let source = shader::source(entry.shader(variant).1, &dialect);
             let tensors = inputs.tensors.len();
             let program = gpu.compile(&source, &launch, variant, tensors, Checks::Safe);
             program.unwrap_or_else(|error| panic!("{key}: {error}"))

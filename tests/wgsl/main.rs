@@ -55,12 +55,34 @@ struct Pipeline {
     matrices: bool,
 }
 
+/// One of the texts of a kernel: which of its shaders, and what that is written over.
+#[derive(Clone, Debug, PartialEq)]
+struct Script {
+    shader: Option<&'static str>,
+    dialect: Dialect,
+}
+
+impl Script {
+    fn of(variant: &Variant, dtype: Dtype) -> Self {
+        Script { shader: variant.shader, dialect: Dialect::of(variant, dtype) }
+    }
+
+    /// The text without the line in front.
+    fn wgsl(&self, entry: &Entry) -> &'static str {
+        self.shader.map_or(entry.wgsl, |part| entry.other(part).expect("a shader"))
+    }
+
+    fn source(&self, entry: &Entry) -> String {
+        shader::source(self.wgsl(entry), &self.dialect)
+    }
+}
+
 /// The distinct pipelines of all smoke and models shapes.
-fn pipelines(kernel: &dyn Kernel, dtype: Dtype, dialect: &Dialect) -> Vec<Pipeline> {
+fn pipelines(kernel: &dyn Kernel, dtype: Dtype, script: &Script) -> Vec<Pipeline> {
     let mut found = Vec::new();
     for shape in [Preset::Smoke, Preset::Models].into_iter().flat_map(|p| kernel.shapes(p)) {
         for variant in kernel.spec().variants {
-            if (variant.refuses)(&shape).is_some() || Dialect::of(variant, dtype) != *dialect {
+            if (variant.refuses)(&shape).is_some() || Script::of(variant, dtype) != *script {
                 continue;
             }
             let launch = kernel.launch(&shape, dtype, variant);
@@ -70,7 +92,7 @@ fn pipelines(kernel: &dyn Kernel, dtype: Dtype, dialect: &Dialect) -> Vec<Pipeli
                 let constants = variant.constants.iter().copied().chain(dispatch.constants);
                 let constants = constants.collect();
                 let (entry, writable) = (dispatch.entry, writable.clone());
-                let matrices = dialect.matrix.is_some();
+                let matrices = script.dialect.matrix.is_some();
                 let pipeline = Pipeline { entry, constants, writable, matrices };
                 if !found.contains(&pipeline) {
                     found.push(pipeline);
@@ -132,12 +154,12 @@ struct Interface {
     buffers: Vec<(&'static str, bool)>,
 }
 
-/// Of the strategies whose shader is the one that is written over the dialect.
+/// Of the strategies that share a shader, whatever it is written over.
 fn interface(
     entry: &Entry,
     shape: &Shape,
     dtype: Dtype,
-    dialect: &Dialect,
+    shader: Option<&str>,
 ) -> Result<Interface, String> {
     let kernel = entry.kernel;
     let variant = &kernel.spec().variants[0];
@@ -145,8 +167,7 @@ fn interface(
     let inputs = kernel.inputs(shape, &generator);
     let mut buffers: Vec<_> = inputs.tensors.iter().map(|tensor| (tensor.name, false)).collect();
     let mut longest = Vec::new();
-    let own = entry.shader(dialect);
-    let shares = |variant: &&Variant| entry.shader(&Dialect::of(variant, dtype)) == own;
+    let shares = |variant: &&Variant| variant.shader == shader;
     for variant in kernel.spec().variants.iter().filter(shares) {
         let launch = kernel.launch(shape, dtype, variant);
         let written = launch.outputs.iter().chain(&launch.scratch);
@@ -213,18 +234,18 @@ fn check_params(module: &Module, names: &[&str]) -> Check {
     Err(format!("Params are {declared:?} in WGSL and {expected:?} in Rust"))
 }
 
-/// Runs a check for every kernel, precision and dialect and reports all failures together.
-fn for_each_kernel(check: impl Fn(&Entry, Dtype, &Dialect) -> Check) {
+/// Runs a check for every kernel, precision and text and reports all failures together.
+fn for_each_kernel(check: impl Fn(&Entry, Dtype, &Script) -> Check) {
     let mut failures = Vec::new();
     for entry in kernels() {
         for &dtype in entry.kernel.spec().dtypes {
-            let mut dialects: Vec<Dialect> = Vec::new();
+            let mut scripts: Vec<Script> = Vec::new();
             for variant in entry.kernel.spec().variants {
-                let dialect = Dialect::of(variant, dtype);
-                if !dialects.contains(&dialect) {
-                    dialects.push(dialect);
-                    let of = |why| format!("{} {} {dialect:?}: {why}", entry.path(), dtype.name());
-                    failures.extend(check(entry, dtype, &dialect).err().map(of));
+                let script = Script::of(variant, dtype);
+                if !scripts.contains(&script) {
+                    let of = |why| format!("{} {} {script:?}: {why}", entry.path(), dtype.name());
+                    failures.extend(check(entry, dtype, &script).err().map(of));
+                    scripts.push(script);
                 }
             }
         }
@@ -241,9 +262,9 @@ fn every_pipeline_compiles_for_every_back_end() {
     let directx = DirectX::find();
     assert!(directx.is_some() || env::var_os("CI").is_none(), "run scripts/oracles: no DXC");
     let count = std::cell::Cell::new(0);
-    for_each_kernel(|entry, dtype, dialect| {
-        let (module, info) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
-        for pipeline in pipelines(entry.kernel, dtype, dialect) {
+    for_each_kernel(|entry, dtype, script| {
+        let (module, info) = compile(&script.source(entry))?;
+        for pipeline in pipelines(entry.kernel, dtype, script) {
             let of = |error| format!("{pipeline:?}: {error}");
             let translation = translate(&module, &info, &pipeline).map_err(of)?;
             check_writes(&module, &info, &pipeline).map_err(of)?;
@@ -272,9 +293,9 @@ fn every_pipeline_compiles_for_every_back_end() {
 
 #[test]
 fn every_entry_point_is_used() {
-    for_each_kernel(|entry, dtype, dialect| {
-        let (module, _) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
-        let used = pipelines(entry.kernel, dtype, dialect);
+    for_each_kernel(|entry, dtype, script| {
+        let (module, _) = compile(&script.source(entry))?;
+        let used = pipelines(entry.kernel, dtype, script);
         let idle = module.entry_points.iter().find(|e| !used.iter().any(|p| p.entry == e.name));
         idle.map_or(Ok(()), |e| Err(format!("no smoke or models shape runs {}", e.name)))
     });
@@ -282,10 +303,10 @@ fn every_entry_point_is_used() {
 
 #[test]
 fn every_interface_is_the_one_described() {
-    for_each_kernel(|entry, dtype, dialect| {
-        let (module, _) = compile(&shader::source(entry.shader(dialect).1, dialect))?;
+    for_each_kernel(|entry, dtype, script| {
+        let (module, _) = compile(&script.source(entry))?;
         let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
-        let interface = interface(entry, &shape, dtype, dialect)?;
+        let interface = interface(entry, &shape, dtype, script.shader)?;
         check_params(&module, &interface.params)?;
         check_buffers(&module, &interface)
     });
@@ -293,7 +314,7 @@ fn every_interface_is_the_one_described() {
 
 #[test]
 fn every_file_keeps_the_rules() {
-    for_each_kernel(|entry, _, dialect| lint(entry.shader(dialect).1));
+    for_each_kernel(|entry, _, script| lint(script.wgsl(entry)));
     // The text compiled in is the text on disk.
     for (path, wgsl) in ALL.iter().flat_map(Entry::shaders) {
         let path = format!("{}/kernels/{path}.wgsl", env!("CARGO_MANIFEST_DIR"));
@@ -396,7 +417,7 @@ fn forbidden_text_is_found() {
 fn a_changed_interface_is_found() {
     let entry = layer_norm();
     let shape = entry.kernel.shapes(Preset::Smoke).swap_remove(0);
-    let described = interface(entry, &shape, Dtype::F32, &F32).expect("one interface");
+    let described = interface(entry, &shape, Dtype::F32, None).expect("one interface");
     let check = |from: &str, to: &str| {
         let (module, _) = compile(&corrupted(from, to)).expect("still valid");
         check_params(&module, &described.params).and(check_buffers(&module, &described))

@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView4, s};
 
 use super::needle::Needle;
 use super::pairs::{self, Pairs};
+use super::tile::{LANES, OCTET, Tile};
 use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
@@ -47,25 +48,42 @@ const VARIANTS: &[Variant] = &[
     // No device has run these two: before those that some have, of which the last one is the rule.
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(8)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
         ..Variant::new("matrix8", &[("LANES", 128.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(16)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: |shape| too_wide(shape).or_else(|| refuses_ragged(shape)),
         ..Variant::new("matrix16", &[("LANES", 128.0)])
     },
     FLASH,
     Variant { suits: Suits::Gpu, constants: &[("WG", 64.0)], name: "flash_wide", ..FLASH },
+    // For few queries: a GPU takes the next one from nine on. On a CPU adapter `flash` is twice as
+    // fast for one query and 1,500 keys.
     Variant {
+        suits: Suits::Gpu,
         refuses: |shape| {
             let many = shape["q"] > MAX_SPLIT_QUERIES;
             let reason = || format!("{} queries, made for {MAX_SPLIT_QUERIES}", shape["q"]);
             many.then(reason).or_else(|| too_wide(shape))
         },
         ..Variant::new("split_kv", &[("WG", 64.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup],
+        shader: Some("subgroup"),
+        suits: Suits::Gpu,
+        refuses: |shape| {
+            let few = shape["q"] <= OCTET;
+            let reason = || format!("{} queries, made for more than {OCTET}", shape["q"]);
+            few.then(reason).or_else(|| too_wide(shape)).or_else(|| refuses_ragged(shape))
+        },
+        turns: |shape| Tile::of(&Pairs::of(shape), 4, LANES).turns(),
+        ..Variant::new("subgroup_tile", &[("LANES", LANES as f64)])
     },
     // Its entry points have eight invocations, whatever WG says to the others.
     Variant {
@@ -124,6 +142,27 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("weights of the first square for all", "&weights[s]", "&weights[0]"),
     Mutant::new("total of a row's first part", "all += parts[row * PARTS + i]", {
         "all = parts[row * PARTS]"
+    }),
+    Mutant::new("keys of one half for both", "products[2]);", "products[0]);"),
+    Mutant::new("second four rows weighed by the first", "scores[(quad + 1u) * KEYS + key]", {
+        "scores[quad * KEYS + key]"
+    }),
+    Mutant::new(
+        "sums of a tile not shrunk",
+        "more_sums = shrunk(more_sums,",
+        "let none = shrunk(more_sums,",
+    ),
+    Mutant::new(
+        "maximum of one invocation's keys",
+        "let peak = subgroupMax(highest)",
+        "let peak = highest",
+    ),
+    Mutant::new("total of the last tile alone", "totals[quad] * shrink + total", "total"),
+    Mutant::new("hidden keys seen", "is_seen = score > vec4<f32>(LOWEST)", {
+        "is_seen = score >= vec4<f32>(LOWEST)"
+    }),
+    Mutant::new("values of the tile's first key for all", "tile[key * V_STEP + column]", {
+        "tile[column]"
     }),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
 ];
@@ -202,6 +241,14 @@ impl Kernel for CrossAttention {
         if let Some(side) = variant.matrix_side() {
             let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(side as usize));
             let dispatches = vec![Dispatch { constants, ..Dispatch::new("attend", grid) }];
+            return Launch { outputs, scratch: Vec::new(), dispatches };
+        }
+        if variant.name == "subgroup_tile" {
+            let tile = Tile::of(&pairs, dtype.bytes(), variant.constant("LANES"));
+            let own = [("OCTETS", tile.octets as f64), ("KEYS", tile.keys as f64)];
+            let constants = constants.into_iter().chain(own).collect();
+            let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(tile.queries()));
+            let dispatches = vec![Dispatch { constants, ..Dispatch::new("subgroup_tile", grid) }];
             return Launch { outputs, scratch: Vec::new(), dispatches };
         }
         let lanes = variant.constant("WG");
@@ -325,7 +372,7 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         let scores: Vec<S> = visible.iter().map(score).collect();
         let (weights, depth) = match problem.variant.name {
             // A maximum that grows in steps of 32 keys shrinks older sums less often than this.
-            "flash" | "flash_wide" | "subgroup_block" => {
+            "flash" | "flash_wide" | "subgroup_block" | "subgroup_tile" => {
                 (Weights::running(&scores), steps * visible.len())
             }
             "matrix8" | "matrix16" => {

@@ -9,8 +9,8 @@ use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -28,8 +28,20 @@ const VARIANTS: &[Variant] = &[
     },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("registers", &[("WG", 8.0)]),
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let o = shape["o"];
+            (!o.is_multiple_of(4)).then(|| format!("{o} outputs, not a multiple of 4"))
+        },
+        ..Variant::new("broadcast", &[])
+    },
     Variant { suits: Suits::Gpu, ..Variant::new("split_ranks", &[]) },
 ];
+
+/// Samples and outputs of a subgroup in `broadcast`.
+const TILE: usize = 32;
 
 /// Invocations of `split_ranks` that share the ranks of one output.
 const SHARES: usize = 16;
@@ -51,6 +63,16 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("bias left out", "v[i] + f32(bias[col])", "v[i]"),
     Mutant::new("fourth sample from the third", "x_of(row + 3u", "x_of(row + 2u"),
     Mutant::new("half of the shares not added", "var half = 8u", "var half = 4u"),
+    Mutant::new("entries of another sample", "Broadcast(entry, 5u)", "Broadcast(entry, 4u)"),
+    Mutant::new("samples of the first eight for the third", "add_eight(&dots_2, entries.z, v)", {
+        "add_eight(&dots_2, entries.x, v)"
+    }),
+    Mutant::new(
+        "third of four entries left out",
+        "select(x[2], vec4<f32>(), hidden)",
+        "vec4<f32>()",
+    ),
+    Mutant::new("absent modality read", "select(entries, vec4<f32>(), hidden)", "entries"),
     Mutant::new("last output dropped", "col < params.outputs)", "col + 1u < params.outputs)"),
 ];
 
@@ -90,6 +112,8 @@ impl Kernel for LowRankFusion {
                 // Several slices, the last one shorter.
                 of(5, 17, 64, &[5, 9]),
                 of(9, 9, 68, &[3, 26, 32]).tag("present"),
+                // Several tiles of samples and of outputs.
+                of(33, 3, 36, &[8, 4]).tag("present"),
                 of(129, 2, 5, &[1, 2, 1, 3, 1, 2]).tag("present"),
             ],
             Preset::Models => vec![
@@ -133,12 +157,16 @@ impl Kernel for LowRankFusion {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, o) = (shape["b"], shape["o"]);
+        let is_by_fours = widths::widths(shape).iter().all(|width| width.is_multiple_of(4));
         let (entry, cols) = match variant.name {
+            "broadcast" if is_by_fours => ("broadcast", TILE),
+            "broadcast" => ("broadcast_any", TILE),
             "slices8" => ("add_slice", 4 * variant.constant("WG")),
             "registers" => ("registers", 4 * variant.constant("WG")),
             name => (name, 64),
         };
-        let grid = [o.div_ceil(cols) as u32, b.div_ceil(4) as u32, 1];
+        let rows = if variant.name == "broadcast" { TILE } else { 4 };
+        let grid = [o.div_ceil(cols) as u32, b.div_ceil(rows) as u32, 1];
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, o), grid);
         launch.dispatches[0].entry = entry;
         if variant.name == "slices8" {

@@ -7,8 +7,8 @@ use super::modalities;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -19,8 +19,29 @@ struct ModalityAttention;
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("thread", &[("WG", 8.0)]),
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let d = shape["d"];
+            let ragged = || format!("d is {d}, not a multiple of 4");
+            let wide = || format!("rows of {d} elements, eight invocations hold 1024");
+            let is_wide = vectors_held(d) > MAX_HELD;
+            (!d.is_multiple_of(4)).then(ragged).or_else(|| is_wide.then(wide))
+        },
+        ..Variant::new("registers", &[])
+    },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
+
+/// Vectors of an embedding that each of eight invocations keeps in registers, at most.
+const MAX_HELD: usize = 32;
+/// Samples of a subgroup in `registers`.
+const ROWS: usize = 8;
+
+fn vectors_held(d: usize) -> usize {
+    if d.is_multiple_of(8) { 2 * d.div_ceil(64) } else { d.div_ceil(32) }
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
@@ -36,6 +57,22 @@ const MUTANTS: &[Mutant] = &[
         "sum += select(0.0, 1.0, i + 1u < params.d) * f32(query[i])",
     ),
     Mutant::new("query one vector late", "query4[q]", "query4[(q + 1u) % quads]"),
+    Mutant::new("older sums not shrunk", "sum.b * shrink +", "sum.b +"),
+    Mutant::new("total not shrunk", "total * shrink + weight", "total + weight"),
+    Mutant::new(
+        "upper half of a wide row left out",
+        "own += score_part(query_high, high)",
+        "own *= 1.0",
+    ),
+    Mutant::new("score of one invocation", "subgroupAdd((own.x + own.y) + (own.z + own.w))", {
+        "((own.x + own.y) + (own.z + own.w))"
+    }),
+    Mutant::new("vectors beyond the row scored", "place(i, k) <= last", "true"),
+    Mutant::new(
+        "second vector of an invocation not stored",
+        "put(row, i, k + 1u, m[1] * factor);",
+        "",
+    ),
     Mutant::new("rows and modalities swapped", "m * params.batch + row", "row * MODALITIES + m"),
 ];
 
@@ -68,6 +105,7 @@ impl Kernel for ModalityAttention {
         let whole = [(1, 1, 1), (2, 3, 257), (6, 5, 64), (3, 0, 8)].map(of);
         // Every mask at least once.
         let masked = [(1, 3, 5), (2, 9, 35), (3, 17, 257), (3, 17, 36), (6, 65, 33), (6, 65, 64)];
+        let masked = masked.into_iter().chain([(3, 9, 504), (2, 9, 1000)]);
         let masked = masked.map(|size| of(size).tag("present"));
         whole.into_iter().chain(masked).collect()
     }
@@ -91,14 +129,21 @@ impl Kernel for ModalityAttention {
         let (m, b, d) = (shape["m"], shape["b"], shape["d"]);
         let workgroups = match variant.name {
             "thread" => b.div_ceil(variant.constant("WG")),
+            "registers" => b.div_ceil(ROWS),
             _ => b,
         };
         let output = Buffer::new("y", dtype.storage(), b, d);
         let mut launch = Launch::single(output, spill(workgroups));
         launch.dispatches[0].entry = match variant.name {
             "group" if d.is_multiple_of(4) => "group4",
+            "registers" if d.is_multiple_of(8) => "registers8",
             name => name,
         };
+        if variant.name == "registers" {
+            let by_eights = f64::from(u8::from(d.is_multiple_of(8)));
+            launch = launch.with_constant("VECTORS", vectors_held(d) as f64);
+            launch = launch.with_constant("BY_EIGHTS", by_eights);
+        }
         launch.with_constant("MODALITIES", m as f64)
     }
 
@@ -124,11 +169,30 @@ fn scale(d: usize) -> f32 {
 
 /// Most additions a term of a score passes through.
 fn depth(d: usize, variant: &Variant) -> usize {
-    if variant.name == "thread" {
-        return d;
+    match variant.name {
+        "thread" => return d,
+        // Vectors of an invocation and their elements, then eight invocations in any order.
+        "registers" => return vectors_held(d) + 4 + 8,
+        _ => {}
     }
     let lanes = variant.constant("WG");
     4 * d.div_ceil(4 * lanes) + lanes.ilog2() as usize
+}
+
+/// What older sums shrink by and the weight of each modality, relative to the largest score so far;
+/// the sum of weights relative to the largest of all, 1 where there is none.
+fn running<S: Scalar>(scores: &[S]) -> (Vec<(S, S)>, S) {
+    let Some(&first) = scores.first() else { return (Vec::new(), S::one()) };
+    let (mut peak, mut total) = (first, S::zero());
+    let mut steps = Vec::new();
+    for &score in scores {
+        let before = peak;
+        peak = peak.max(score);
+        let step = ((before - peak).exp(), (score - peak).exp());
+        total = total * step.0 + step.1;
+        steps.push(step);
+    }
+    (steps, total)
 }
 
 fn modality_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
@@ -145,6 +209,17 @@ fn modality_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S
             S::dot(pairs, depth(d, problem.variant)) * exact(scale(d))
         };
         let scores: Vec<S> = members.iter().map(score).collect();
+        if problem.variant.name == "registers" {
+            let (steps, total) = running(&scores);
+            for i in 0..d {
+                let terms = steps.iter().zip(&members);
+                let sum = terms.fold(S::zero(), |sum, (&(shrink, weight), &m)| {
+                    sum * shrink + weight * exact(x[[m, row, i]])
+                });
+                y[i] = (sum * (S::one() / total)).store(problem.storage());
+            }
+            return;
+        }
         let Some(peak) = scores.iter().copied().reduce(S::max) else { return };
         let exps: Vec<S> = scores.iter().map(|&score| (score - peak).exp()).collect();
         let total = S::sum(exps.iter().copied(), members.len());

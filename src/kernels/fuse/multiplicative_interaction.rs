@@ -7,8 +7,8 @@ use super::{modalities, widths};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape,
-    Slice, Spec, Suits, Variant, Window, Work, refuses_uncut,
+    Buffer, Dispatch, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem,
+    Shape, Slice, Spec, Suits, Variant, Window, Work, refuses_uncut,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -32,6 +32,22 @@ const VARIANTS: &[Variant] = &[
     },
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("registers", &[("WG", 8.0)]),
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let [_, _, o] = sizes(shape);
+            let vector = || "made for the matrix form".to_owned();
+            let ragged = || format!("{o} outputs, not a multiple of 4");
+            let is_ragged = !o.is_multiple_of(4);
+            is_vector(shape).then(vector).or_else(|| is_ragged.then(ragged))
+        },
+        turns: |shape| {
+            let [d1, d2, _] = sizes(shape);
+            d2.div_ceil(4) * (1 + d1) + d1
+        },
+        ..Variant::new("broadcast", &[])
+    },
     Variant { suits: Suits::Gpu, ..Variant::new("split", &[]) },
 ];
 
@@ -63,6 +79,18 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("gains of the first column for all", "masks, j.y)", "masks, j.x)"),
     Mutant::new("bias left out", "sum[i] + f32(c[col])", "sum[i]"),
     Mutant::new("half of the shares not added", "half = SHARES / 2u", "half = SHARES / 4u"),
+    Mutant::new("entries of another sample", "Broadcast(entry, 6u)", "Broadcast(entry, 2u)"),
+    Mutant::new(
+        "entry of m2 for the one before",
+        "add_entries(entries * d,",
+        "add_entries(entries * c,",
+    ),
+    Mutant::new(
+        "entries beyond the last of m2 repeated",
+        "hidden | vec4<bool>(j >= params.d2)",
+        "hidden",
+    ),
+    Mutant::new("V of an entry left out", "add_entries(b, vec4<f32>(v4[of_v.y]));", ""),
     Mutant::new("last output dropped", "col < params.outputs)", "col + 1u < params.outputs)"),
 ];
 
@@ -107,6 +135,8 @@ impl Kernel for MultiplicativeInteraction {
                 matrix(3, [5, 4], 0),
                 matrix(9, [17, 9], 5).tag("present"),
                 matrix(9, [5, 31], 16).tag("present"),
+                // Several tiles of samples and of outputs.
+                matrix(35, [3, 5], 36).tag("present"),
                 vector(1, [1, 1]),
                 vector(3, [35, 33]),
                 widths::shape(&[("b", 9)], &[257, 5]).tag("vector_present"),
@@ -151,12 +181,14 @@ impl Kernel for MultiplicativeInteraction {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, [_, _, o]) = (shape["b"], sizes(shape));
         let (entry, cols) = match (variant.name, is_vector(shape)) {
+            ("broadcast", _) => ("broadcast", 32),
             ("registers" | "slices8", false) => ("matrix", 4 * variant.constant("WG")),
             ("registers", true) => ("vector", 4 * variant.constant("WG")),
             (_, false) => ("matrix_split", 64),
             (_, true) => ("vector_split", 64),
         };
-        let grid = [o.div_ceil(cols) as u32, b.div_ceil(4) as u32, 1];
+        let rows = if variant.name == "broadcast" { 32 } else { 4 };
+        let grid = [o.div_ceil(cols) as u32, b.div_ceil(rows) as u32, 1];
         let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, o), grid);
         launch.dispatches[0].entry = entry;
         if variant.name == "slices8" && o > block(o) {
@@ -251,6 +283,16 @@ fn interaction<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             let sum = if is_vector(problem.shape) {
                 let gain = S::dot(of_w(0), depth(d1)) + exact(v[[0, col]]);
                 exact(right[col]) * gain + S::dot(of_u, depth(d1))
+            } else if problem.variant.name == "broadcast" {
+                let of_m2 = |j: usize| {
+                    let both =
+                        move |(left, w): (f32, f32)| exact(left) * exact(right[j]) * exact(w);
+                    of_w(j).map(both).chain([exact(right[j]) * exact(v[[j, col]])])
+                };
+                let linear = of_u.map(|(left, u)| exact(left) * exact(u));
+                let terms: Vec<S> = (0..d2).flat_map(of_m2).chain(linear).collect();
+                // Four entries of m2 and all of m1, then by fours of m2, U last.
+                S::sum(terms.into_iter(), 4 * (d1 + 1) + d2.div_ceil(4) + 1)
             } else {
                 let inner = |j: usize| S::dot(of_w(j), d1) + exact(v[[j, col]]);
                 let outer = (0..d2).map(|j| exact(right[j]) * inner(j));

@@ -22,12 +22,14 @@ const VARIANTS: &[Variant] = &[
     // they come before those that some have.
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(8)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: refuses_ragged,
         ..Variant::new("matrix8", &[("LANES", 128.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::CooperativeMatrix(16)],
+        shader: Some("matrix"),
         suits: Suits::Gpu,
         refuses: refuses_ragged,
         ..Variant::new("matrix16", &[("LANES", 128.0)])
