@@ -152,7 +152,8 @@ fn strip(
             let v = pick(low_before, low_after, low % 4u);
             let above = pick(high_before, high_after, high % 4u) - v;
             let value = select(v + weight * above, v, p.num == 0u);
-            carried = select(value, carried, 4u * i + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(filled));
+            let place = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
+            carried = select(value, carried, place < vec4<u32>(filled));
             if (i < full) {
                 y4[to] = to_storage4(carried);
                 to++;

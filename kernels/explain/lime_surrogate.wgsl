@@ -188,8 +188,8 @@ fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     }
 }
 
-// `broadcast`: subgroups of eight, whose invocations load what eight rows share, a row each, and get
-// the others by shuffle; rows are added in order all the same.
+// `broadcast`: subgroups of eight, whose invocations load a row each of eight and get the others by
+// shuffle from `at_lane`; rows are added in order all the same.
 
 // Weight and features of a sample.
 struct Row { weight: f32, low: u32, high: u32 }
@@ -234,7 +234,9 @@ fn centre_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocati
 // Sums of eight columns in one row of the normal matrix.
 struct Products { left: vec4<f32>, right: vec4<f32> }
 
-fn add_products(before: Products, own: Row, at_lane: u32, at: vec2<u32>, level: vec2<f32>) -> Products {
+fn add_products(
+    before: Products, own: Row, at_lane: u32, at: vec2<u32>, level: vec2<f32>,
+) -> Products {
     let weight = subgroupShuffle(own.weight, at_lane);
     let u = has(own, at_lane, at.x) - level.x;
     let v = has(own, at_lane, at.y) - level.y;
@@ -293,8 +295,8 @@ fn outputs(row: u32, column: u32) -> vec4<f32> {
 }
 
 fn shuffled(v: vec4<f32>, at_lane: u32) -> vec4<f32> {
-    return vec4<f32>(subgroupShuffle(v.x, at_lane), subgroupShuffle(v.y, at_lane), subgroupShuffle(v.z, at_lane),
-        subgroupShuffle(v.w, at_lane));
+    return vec4<f32>(subgroupShuffle(v.x, at_lane), subgroupShuffle(v.y, at_lane),
+        subgroupShuffle(v.z, at_lane), subgroupShuffle(v.w, at_lane));
 }
 
 fn add_side(
