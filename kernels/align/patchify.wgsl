@@ -14,6 +14,7 @@ struct Params { height: u32, width: u32, line: u32, patch_rows: u32, across: u32
 
 override WG: u32 = 64u;
 override EACH: u32 = 1u; // elements moved at once
+override TOKENS: u32 = 1u; // tokens of one invocation of `strip`
 override HALVES: u32 = 0u; // single f16 elements, where runs of them are odd
 
 // Where a unit of an image row goes.
@@ -68,4 +69,60 @@ fn vector(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     var value = vec4<u32>();
     if (wid.y < params.height && unit < width) { value = x4[wid.y * width + unit]; }
     y4[destination(wid.y, unit)] = value;
+}
+
+// Four words from word n of eight on.
+fn pick(a: vec4<u32>, b: vec4<u32>, n: u32) -> vec4<u32> {
+    let words = select(a, vec4<u32>(a.yzw, b.x), n == 1u);
+    return select(select(words, vec4<u32>(a.zw, b.xy), n == 2u), vec4<u32>(a.w, b.xyz), n == 3u);
+}
+
+// One invocation TOKENS tokens, which are whole vectors together: it walks along their lines,
+// loads each vector of x once and carries what a line leaves of its last vector into the next one.
+// Lines and rows of x are whole words; EACH elements a word.
+@compute @workgroup_size(WG)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = params;
+    let width = p.width / EACH;
+    let line = p.line / EACH;
+    let last = (p.height * width - 1u) / 4u;
+    let first = ((wid.x + wid.y * groups.x) * WG + lane) * TOKENS;
+    var to = first * p.patch_rows * line / 4u;
+    var carried = vec4<u32>();
+    // Words of the next vector that are there already.
+    var filled = 0u;
+    for (var token = first; token < min(first + TOKENS, p.down * p.across); token++) {
+        let across = token % p.across;
+        let top = token / p.across * p.patch_rows;
+        let kept = select(0u, min(width - across * line, line), across * line < width);
+        for (var row = top; row < top + p.patch_rows; row++) {
+            // Behind the word of x where the open vector would begin if all of it were this line:
+            // that may lie before x, where nothing is taken from.
+            let behind = row * width + across * line + 4u - filled;
+            let valid = select(0u, filled + kept, row < p.height);
+            var before = x4[min(max(behind / 4u, 1u) - 1u, last)];
+            let full = (filled + line) / 4u;
+            for (var i = 0u; i < full; i++) {
+                let after = x4[min(behind / 4u + i, last)];
+                let place = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
+                let words = pick(before, after, behind % 4u);
+                let own = select(vec4<u32>(), words, place < vec4<u32>(valid));
+                y4[to] = select(own, carried, place < vec4<u32>(filled));
+                to++;
+                before = after;
+            }
+            let open = (filled + line) % 4u;
+            if (open > 0u) {
+                let words = pick(before, x4[min(behind / 4u + full, last)], behind % 4u);
+                let place = 4u * full + vec4<u32>(0u, 1u, 2u, 3u);
+                let own = select(vec4<u32>(), words, place < vec4<u32>(valid));
+                carried = select(own, carried, place < vec4<u32>(filled));
+            }
+            filled = open;
+        }
+    }
 }

@@ -20,6 +20,7 @@ struct Params { batch: u32, steps: u32, targets: u32, d: u32 }
 @group(0) @binding(5) var<storage, read_write> lower: array<u32>;
 
 override WG: u32 = 64u;
+override ROWS: u32 = 1u; // output rows of one invocation of `strip`
 override SAMPLING: u32 = 0u; // 0 centres, 1 aligned ends, 2 timestamps
 
 // Step `index` and num/den of the way to the next.
@@ -106,4 +107,60 @@ fn vector(
     var value = vec4<f32>(x4[at]);
     if (p.num > 0u) { value += f32(p.num) / f32(p.den) * (vec4<f32>(x4[at + d]) - value); }
     y4[index] = to_storage4(value);
+}
+
+// Four elements from place n of eight on.
+fn pick(a: vec4<f32>, b: vec4<f32>, n: u32) -> vec4<f32> {
+    let v = select(a, vec4<f32>(a.yzw, b.x), n == 1u);
+    return select(select(v, vec4<f32>(a.zw, b.xy), n == 2u), vec4<f32>(a.w, b.xyz), n == 3u);
+}
+
+// One invocation ROWS output rows, which are whole vectors together. It walks along both steps,
+// loads each vector once wherever they begin, and carries what a row leaves of its last vector into
+// the next one.
+@compute @workgroup_size(WG)
+fn strip(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let d = params.d;
+    let steps = params.steps;
+    let targets = params.targets;
+    let last = (params.batch * steps * d - 1u) / 4u;
+    let first = ((wid.x + wid.y * groups.x) * WG + lane) * ROWS;
+    var to = first * d / 4u;
+    var carried = vec4<f32>();
+    // Elements of the next vector that are there already.
+    var filled = 0u;
+    for (var row = first; row < min(first + ROWS, params.batch * targets); row++) {
+        let p = place(row);
+        let weight = f32(p.num) / f32(max(p.den, 1u));
+        let step = row / targets * steps + p.index;
+        let other = step + select(0u, 1u, p.index + 1u < steps);
+        // Behind the elements where the open vector would begin if all of it were this row, which
+        // may lie before x.
+        let low = step * d + 4u - filled;
+        let high = other * d + 4u - filled;
+        var low_before = vec4<f32>(x4[min(max(low / 4u, 1u) - 1u, last)]);
+        var high_before = vec4<f32>(x4[min(max(high / 4u, 1u) - 1u, last)]);
+        let full = (filled + d) / 4u;
+        let open = (filled + d) % 4u;
+        for (var i = 0u; i < full + select(0u, 1u, open > 0u); i++) {
+            let low_after = vec4<f32>(x4[min(low / 4u + i, last)]);
+            let high_after = vec4<f32>(x4[min(high / 4u + i, last)]);
+            let v = pick(low_before, low_after, low % 4u);
+            let above = pick(high_before, high_after, high % 4u) - v;
+            let value = select(v + weight * above, v, p.num == 0u);
+            let place = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
+            carried = select(value, carried, place < vec4<u32>(filled));
+            if (i < full) {
+                y4[to] = to_storage4(carried);
+                to++;
+            }
+            low_before = low_after;
+            high_before = high_after;
+        }
+        filled = open;
+    }
 }

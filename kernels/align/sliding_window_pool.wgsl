@@ -91,6 +91,56 @@ fn vector(
     y4[index] = to_storage4(finish(total, span.count));
 }
 
+// Columns 4k to 4k + 3 of rows that begin at place n of a vector, from vectors k and k + 1.
+fn pick(a: vec4<f32>, b: vec4<f32>, n: u32) -> vec4<f32> {
+    let v = select(a, vec4<f32>(a.yzw, b.x), n == 1u);
+    return select(select(v, vec4<f32>(a.zw, b.xy), n == 2u), vec4<f32>(a.w, b.xyz), n == 3u);
+}
+
+// Columns 4k to 4k + 3 of the vectors that this invocation and the next have of rows that begin at
+// element `at`.
+fn moved(v: vec4<f32>, lane: u32, at: u32) -> vec4<f32> {
+    return pick(v, subgroupShuffle(v, (lane + 1u) % 8u), at % 4u);
+}
+
+// Subgroups of eight, 28 columns of one output row. Every fourth row begins at the same place of a
+// vector: their vectors are joined as they are, and only what comes of a window is moved to its
+// columns, with the help of the next invocation, so that the last one has no columns of its own.
+@compute @workgroup_size(8)
+fn aligned(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let row = wid.y;
+    let d = params.d;
+    let span = window(row);
+    let quad = 7u * wid.x + lane;
+    let last = (params.batch * params.steps * d - 1u) / 4u;
+    let begin = span.first * d;
+    var zero = vec4<f32>(start());
+    var one = zero;
+    var two = zero;
+    var three = zero;
+    let count = select(0u, span.count, 4u * quad < d + 4u);
+    var at = begin;
+    for (var i = 3u; i < count; i += 4u) {
+        zero = join(zero, vec4<f32>(x4[min(at / 4u + quad, last)]));
+        one = join(one, vec4<f32>(x4[min((at + d) / 4u + quad, last)]));
+        two = join(two, vec4<f32>(x4[min((at + 2u * d) / 4u + quad, last)]));
+        three = join(three, vec4<f32>(x4[min((at + 3u * d) / 4u + quad, last)]));
+        at += 4u * d;
+    }
+    let rest = count % 4u;
+    if (rest > 0u) { zero = join(zero, vec4<f32>(x4[min(at / 4u + quad, last)])); }
+    if (rest > 1u) { one = join(one, vec4<f32>(x4[min((at + d) / 4u + quad, last)])); }
+    if (rest > 2u) { two = join(two, vec4<f32>(x4[min((at + 2u * d) / 4u + quad, last)])); }
+    let even = join(moved(zero, lane, begin), moved(two, lane, begin + 2u * d));
+    let odd = join(moved(one, lane, begin + d), moved(three, lane, begin + 3u * d));
+    let out = finish(join(even, odd), span.count);
+    let column = select(4u * quad, d, lane == 7u);
+    if (column < d) { y[row * d + column] = to_storage(out.x); }
+    if (column + 1u < d) { y[row * d + column + 1u] = to_storage(out.y); }
+    if (column + 2u < d) { y[row * d + column + 2u] = to_storage(out.z); }
+    if (column + 3u < d) { y[row * d + column + 3u] = to_storage(out.w); }
+}
+
 // Neighbouring features read together by one workgroup.
 const LANES: u32 = 16u;
 

@@ -167,3 +167,170 @@ fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         solved[column] = select(1u, 0u, singular);
     }
 }
+
+// `broadcast`: subgroups of eight, whose invocations load a row each of eight and get the others by
+// shuffle from `at_lane`; rows are added in order all the same.
+
+// Weight and players of a coalition; the last player's bit.
+struct Row { weight: f32, low: u32, high: u32 }
+
+fn load_row(row: u32) -> Row {
+    let at = min(row, params.n - 1u);
+    return Row(select(0.0, w[at], row < params.n), z[2u * at], z[2u * at + 1u]);
+}
+
+fn has(own: Row, at_lane: u32, player: u32) -> f32 {
+    let word = subgroupShuffle(select(own.low, own.high, player >= 32u), at_lane);
+    return f32((word >> (player % 32u)) & 1u);
+}
+
+// The last player of each of eight coalitions, in the place of its row.
+fn last_of(own: Row) -> f32 {
+    let last = params.players - 1u;
+    return f32((select(own.low, own.high, last >= 32u) >> (last % 32u)) & 1u);
+}
+
+fn four_of(v: f32, first: u32) -> vec4<f32> {
+    return vec4<f32>(subgroupShuffle(v, first), subgroupShuffle(v, first + 1u),
+        subgroupShuffle(v, first + 2u), subgroupShuffle(v, first + 3u));
+}
+
+// Sums of eight columns in one row of the normal matrix.
+struct Products { left: vec4<f32>, right: vec4<f32> }
+
+fn add_products(
+    before: Products, own: Row, last: f32, at_lane: u32, at: vec2<u32>,
+) -> Products {
+    let weight = subgroupShuffle(own.weight, at_lane);
+    let without = subgroupShuffle(last, at_lane);
+    let u = has(own, at_lane, at.x) - without;
+    let v = has(own, at_lane, at.y) - without;
+    return Products(
+        before.left + weight * (u * four_of(v, 0u)), before.right + weight * (u * four_of(v, 4u)));
+}
+
+// Eight rows and eight columns of the normal matrix, one row an invocation.
+@compute @workgroup_size(8)
+fn normal_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    if (wid.x > wid.y) { return; }
+    let n = params.n;
+    let i = 8u * wid.y + lane;
+    let first = 8u * wid.x;
+    let at = vec2<u32>(i, first + lane);
+    var sum = Products(vec4<f32>(), vec4<f32>());
+    for (var row = 0u; row < n; row += 8u) {
+        let own = load_row(row + lane);
+        let last = last_of(own);
+        sum = add_products(sum, own, last, 0u, at);
+        sum = add_products(sum, own, last, 1u, at);
+        sum = add_products(sum, own, last, 2u, at);
+        sum = add_products(sum, own, last, 3u, at);
+        sum = add_products(sum, own, last, 4u, at);
+        sum = add_products(sum, own, last, 5u, at);
+        sum = add_products(sum, own, last, 6u, at);
+        sum = add_products(sum, own, last, 7u, at);
+    }
+    put_normal(i, first, sum.left.x);
+    put_normal(i, first + 1u, sum.left.y);
+    put_normal(i, first + 2u, sum.left.z);
+    put_normal(i, first + 3u, sum.left.w);
+    put_normal(i, first + 4u, sum.right.x);
+    put_normal(i, first + 5u, sum.right.y);
+    put_normal(i, first + 6u, sum.right.z);
+    put_normal(i, first + 7u, sum.right.w);
+}
+
+fn put_normal(i: u32, j: u32, sum: f32) {
+    let m = params.players - 1u;
+    if (i < m && j <= i) { gram[i * m + j] = sum; }
+}
+
+// Four outputs of row `base` of y or of the ends, the last one where there are fewer.
+fn outputs(base: u32, column: u32) -> vec4<f32> {
+    let last = params.c - 1u;
+    return vec4<f32>(y[base + min(column, last)], y[base + min(column + 1u, last)],
+        y[base + min(column + 2u, last)], y[base + min(column + 3u, last)]);
+}
+
+fn ends_of(base: u32, column: u32) -> vec4<f32> {
+    let last = params.c - 1u;
+    return vec4<f32>(ends[base + min(column, last)], ends[base + min(column + 1u, last)],
+        ends[base + min(column + 2u, last)], ends[base + min(column + 3u, last)]);
+}
+
+fn shuffled(v: vec4<f32>, at_lane: u32) -> vec4<f32> {
+    return vec4<f32>(subgroupShuffle(v.x, at_lane), subgroupShuffle(v.y, at_lane),
+        subgroupShuffle(v.z, at_lane), subgroupShuffle(v.w, at_lane));
+}
+
+fn add_side(
+    before: vec4<f32>, own: Row, last: f32, rest: vec4<f32>, at_lane: u32, player: u32,
+) -> vec4<f32> {
+    let u = has(own, at_lane, player) - subgroupShuffle(last, at_lane);
+    return before + subgroupShuffle(own.weight, at_lane) * (u * shuffled(rest, at_lane));
+}
+
+// Eight players of four right-hand sides.
+@compute @workgroup_size(8)
+fn side_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let n = params.n;
+    let player = 8u * wid.x + lane;
+    let column = 4u * wid.y;
+    let none = ends_of(0u, column);
+    let gain = ends_of(params.c, column) - none;
+    var sum = vec4<f32>();
+    for (var row = 0u; row < n; row += 8u) {
+        let own = load_row(row + lane);
+        let last = last_of(own);
+        let at = min(row + lane, n - 1u) * params.c;
+        let rest = outputs(at, column) - none - last * gain;
+        sum = add_side(sum, own, last, rest, 0u, player);
+        sum = add_side(sum, own, last, rest, 1u, player);
+        sum = add_side(sum, own, last, rest, 2u, player);
+        sum = add_side(sum, own, last, rest, 3u, player);
+        sum = add_side(sum, own, last, rest, 4u, player);
+        sum = add_side(sum, own, last, rest, 5u, player);
+        sum = add_side(sum, own, last, rest, 6u, player);
+        sum = add_side(sum, own, last, rest, 7u, player);
+    }
+    put_side(column, player, sum.x);
+    put_side(column + 1u, player, sum.y);
+    put_side(column + 2u, player, sum.z);
+    put_side(column + 3u, player, sum.w);
+}
+
+fn put_side(column: u32, player: u32, sum: f32) {
+    let players = params.players;
+    if (column < params.c && player < players) { phi[column * players + player] = sum; }
+}
+
+// Eight rows at a time of each column of the factor. A first element of 0 says singular.
+@compute @workgroup_size(8)
+fn factor_rows(@builtin(subgroup_invocation_id) lane: u32) {
+    let m = params.players - 1u;
+    var singular = false;
+    for (var j = 0u; j < m; j++) {
+        let limit = RANK * gram[j * m + j];
+        var inverse = 0.0;
+        for (var first = j; first < m; first += 8u) {
+            let i = min(first + lane, m - 1u);
+            var rest = gram[i * m + j];
+            for (var block = 0u; block < j; block += 8u) {
+                let above = gram[j * m + min(block + lane, j)];
+                for (var k = block; k < min(block + 8u, j); k++) {
+                    rest -= gram[i * m + k] * subgroupShuffle(above, k - block);
+                }
+            }
+            if (first == j) {
+                let pivot = subgroupBroadcast(rest, 0u);
+                singular = singular || pivot <= limit;
+                inverse = select(inverseSqrt(select(pivot, 1.0, singular)), 0.0, singular);
+            }
+            if (first + lane < m) {
+                gram[i * m + j] = select(rest * inverse, inverse, i == j);
+            }
+        }
+        storageBarrier();
+    }
+    if (singular && lane == 0u) { gram[0] = 0.0; }
+}

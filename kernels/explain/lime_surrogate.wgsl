@@ -187,3 +187,181 @@ fn solve_group(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         intercept[column] = at_zero;
     }
 }
+
+// `broadcast`: subgroups of eight, whose invocations load a row each of eight and get the others by
+// shuffle from `at_lane`; rows are added in order all the same.
+
+// Weight and features of a sample.
+struct Row { weight: f32, low: u32, high: u32 }
+
+fn load_row(row: u32) -> Row {
+    let at = min(row, params.n - 1u);
+    return Row(select(0.0, weights[at], row < params.n), z[2u * at], z[2u * at + 1u]);
+}
+
+fn has(own: Row, at_lane: u32, feature: u32) -> f32 {
+    let word = subgroupShuffle(select(own.low, own.high, feature >= 32u), at_lane);
+    return f32((word >> (feature % 32u)) & 1u);
+}
+
+// Adds one of eight rows to the weighted sum of a feature and to the total weight.
+fn add_mean(sums: vec2<f32>, own: Row, at_lane: u32, feature: u32) -> vec2<f32> {
+    let weight = subgroupShuffle(own.weight, at_lane);
+    return sums + vec2<f32>(weight * has(own, at_lane, feature), weight);
+}
+
+// Eight features, and with the first of them the total weight.
+@compute @workgroup_size(8)
+fn centre_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let feature = 8u * wid.x + lane;
+    let n = params.n;
+    var sums = vec2<f32>();
+    for (var row = 0u; row < n; row += 8u) {
+        let own = load_row(row + lane);
+        sums = add_mean(sums, own, 0u, feature);
+        sums = add_mean(sums, own, 1u, feature);
+        sums = add_mean(sums, own, 2u, feature);
+        sums = add_mean(sums, own, 3u, feature);
+        sums = add_mean(sums, own, 4u, feature);
+        sums = add_mean(sums, own, 5u, feature);
+        sums = add_mean(sums, own, 6u, feature);
+        sums = add_mean(sums, own, 7u, feature);
+    }
+    if (feature < params.features) { means[feature] = mean(sums.x, sums.y); }
+    if (feature == 0u) { means[params.features] = sums.y; }
+}
+
+// Sums of eight columns in one row of the normal matrix.
+struct Products { left: vec4<f32>, right: vec4<f32> }
+
+fn add_products(
+    before: Products, own: Row, at_lane: u32, at: vec2<u32>, level: vec2<f32>,
+) -> Products {
+    let weight = subgroupShuffle(own.weight, at_lane);
+    let u = has(own, at_lane, at.x) - level.x;
+    let v = has(own, at_lane, at.y) - level.y;
+    return Products(
+        before.left + weight * (u * four_of(v, 0u)), before.right + weight * (u * four_of(v, 4u)));
+}
+
+// Eight rows and eight columns of the normal matrix, one row an invocation.
+@compute @workgroup_size(8)
+fn normal_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    if (wid.x > wid.y) { return; }
+    let last = params.features - 1u;
+    let n = params.n;
+    let i = 8u * wid.y + lane;
+    let first = 8u * wid.x;
+    let at = vec2<u32>(i, first + lane);
+    let level = vec2<f32>(means[min(i, last)], means[min(first + lane, last)]);
+    var sum = Products(vec4<f32>(), vec4<f32>());
+    for (var row = 0u; row < n; row += 8u) {
+        let own = load_row(row + lane);
+        sum = add_products(sum, own, 0u, at, level);
+        sum = add_products(sum, own, 1u, at, level);
+        sum = add_products(sum, own, 2u, at, level);
+        sum = add_products(sum, own, 3u, at, level);
+        sum = add_products(sum, own, 4u, at, level);
+        sum = add_products(sum, own, 5u, at, level);
+        sum = add_products(sum, own, 6u, at, level);
+        sum = add_products(sum, own, 7u, at, level);
+    }
+    put_normal(i, first, sum.left.x);
+    put_normal(i, first + 1u, sum.left.y);
+    put_normal(i, first + 2u, sum.left.z);
+    put_normal(i, first + 3u, sum.left.w);
+    put_normal(i, first + 4u, sum.right.x);
+    put_normal(i, first + 5u, sum.right.y);
+    put_normal(i, first + 6u, sum.right.z);
+    put_normal(i, first + 7u, sum.right.w);
+}
+
+fn four_of(v: f32, first: u32) -> vec4<f32> {
+    return vec4<f32>(subgroupShuffle(v, first), subgroupShuffle(v, first + 1u),
+        subgroupShuffle(v, first + 2u), subgroupShuffle(v, first + 3u));
+}
+
+fn put_normal(i: u32, j: u32, sum: f32) {
+    let m = params.features;
+    if (i < m && j <= i) { gram[i * m + j] = sum + select(0.0, params.alpha, i == j); }
+}
+
+// Outputs of a sample in four columns, the last of them where there are fewer.
+fn outputs(row: u32, column: u32) -> vec4<f32> {
+    let base = min(row, params.n - 1u) * params.c;
+    let last = params.c - 1u;
+    return vec4<f32>(y[base + min(column, last)], y[base + min(column + 1u, last)],
+        y[base + min(column + 2u, last)], y[base + min(column + 3u, last)]);
+}
+
+fn shuffled(v: vec4<f32>, at_lane: u32) -> vec4<f32> {
+    return vec4<f32>(subgroupShuffle(v.x, at_lane), subgroupShuffle(v.y, at_lane),
+        subgroupShuffle(v.z, at_lane), subgroupShuffle(v.w, at_lane));
+}
+
+fn add_side(
+    before: vec4<f32>, own: Row, rest: vec4<f32>, at_lane: u32, feature: u32, level: f32,
+) -> vec4<f32> {
+    let u = has(own, at_lane, feature) - level;
+    return before + subgroupShuffle(own.weight, at_lane) * (u * shuffled(rest, at_lane));
+}
+
+// Eight features of four right-hand sides.
+@compute @workgroup_size(8)
+fn side_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let m = params.features;
+    let n = params.n;
+    let feature = 8u * wid.x + lane;
+    let column = 4u * wid.y;
+    let total = means[m];
+    let centre_of = means[min(feature, m - 1u)];
+    var share = vec4<f32>();
+    for (var row = lane; row < n; row += 8u) { share += weights[row] * outputs(row, column); }
+    let level = subgroupAdd(share) / select(1.0, total, total > 0.0);
+    var sum = vec4<f32>();
+    for (var row = 0u; row < n; row += 8u) {
+        let own = load_row(row + lane);
+        let rest = outputs(row + lane, column) - level;
+        sum = add_side(sum, own, rest, 0u, feature, centre_of);
+        sum = add_side(sum, own, rest, 1u, feature, centre_of);
+        sum = add_side(sum, own, rest, 2u, feature, centre_of);
+        sum = add_side(sum, own, rest, 3u, feature, centre_of);
+        sum = add_side(sum, own, rest, 4u, feature, centre_of);
+        sum = add_side(sum, own, rest, 5u, feature, centre_of);
+        sum = add_side(sum, own, rest, 6u, feature, centre_of);
+        sum = add_side(sum, own, rest, 7u, feature, centre_of);
+    }
+    put_side(column, feature, sum.x);
+    put_side(column + 1u, feature, sum.y);
+    put_side(column + 2u, feature, sum.z);
+    put_side(column + 3u, feature, sum.w);
+}
+
+fn put_side(column: u32, feature: u32, sum: f32) {
+    let m = params.features;
+    if (column < params.c && feature < m) { beta[column * m + feature] = sum; }
+}
+
+// Eight rows at a time of each column of the factor.
+@compute @workgroup_size(8)
+fn factor_rows(@builtin(subgroup_invocation_id) lane: u32) {
+    let m = params.features;
+    for (var j = 0u; j < m; j++) {
+        var inverse = 0.0;
+        for (var first = j; first < m; first += 8u) {
+            let i = min(first + lane, m - 1u);
+            var rest = gram[i * m + j];
+            for (var block = 0u; block < j; block += 8u) {
+                let above = gram[j * m + min(block + lane, j)];
+                for (var k = block; k < min(block + 8u, j); k++) {
+                    rest -= gram[i * m + k] * subgroupShuffle(above, k - block);
+                }
+            }
+            if (first == j) { inverse = inverseSqrt(subgroupBroadcast(rest, 0u)); }
+            if (first + lane < m) {
+                gram[i * m + j] = select(rest * inverse, inverse, i == j);
+            }
+        }
+        storageBarrier();
+    }
+}

@@ -63,9 +63,11 @@ fn plane(
     if (row >= params.planes) { return; }
     let c = row % params.channels;
     let factor = gain(c);
-    for (var i = lane; i < params.l; i += WG) {
-        let v = (f32(x[row * params.l + i]) - f32(mean[c])) * factor + f32(b[c]);
-        y[row * params.l + i] = to_storage(v);
+    let level = f32(mean[c]);
+    let bias = f32(b[c]);
+    let l = params.l;
+    for (var i = lane; i < l; i += WG) {
+        y[row * l + i] = to_storage((f32(x[row * l + i]) - level) * factor + bias);
     }
 }
 
@@ -80,9 +82,11 @@ fn plane4(
     if (row >= params.planes) { return; }
     let c = row % params.channels;
     let factor = gain(c);
+    let level = f32(mean[c]);
+    let bias = f32(b[c]);
     let quads = params.l / 4u;
     for (var q = lane; q < quads; q += WG) {
-        let v = (vec4<f32>(x4[row * quads + q]) - f32(mean[c])) * factor + f32(b[c]);
+        let v = (vec4<f32>(x4[row * quads + q]) - level) * factor + bias;
         y4[row * quads + q] = to_storage4(v);
     }
 }

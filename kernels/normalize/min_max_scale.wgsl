@@ -167,7 +167,23 @@ fn end_of(t: Track) -> u32 {
     return max(max(t.valid.x, t.valid.y), max(t.valid.z, t.valid.w));
 }
 
-// One invocation a track.
+// Lowest and highest elements of four columns.
+struct Limits { low: vec4<f32>, high: vec4<f32> }
+
+// With round i of a track, unless that is padding.
+fn widened(before: Limits, t: Track, i: u32, v: vec4<f32>) -> Limits {
+    let low = before.low;
+    let high = before.high;
+    let inside = vec4<u32>(i) < t.valid;
+    return Limits(select(low, min(low, v), inside), select(high, max(high, v), inside));
+}
+
+fn round_of(t: Track, i: u32) -> vec4<f32> {
+    return vec4<f32>(x4[t.base + min(i, t.last - 1u) * t.stride]);
+}
+
+// One invocation a track, four rounds at a time: rows are so far apart that each waits for memory,
+// and four wait together.
 @compute @workgroup_size(WG)
 fn measure_quads(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -177,18 +193,20 @@ fn measure_quads(
     let index = (wid.x + wid.y * groups.x) * WG + lane;
     if (index >= tracks()) { return; }
     let t = track(index);
-    var low = vec4<f32>(x4[t.base + t.first * t.stride]);
-    var high = low;
-    for (var i = t.first + 1u; i < end_of(t); i++) {
-        let v = vec4<f32>(x4[t.base + i * t.stride]);
-        let inside = vec4<u32>(i) < t.valid;
-        low = select(low, min(low, v), inside);
-        high = select(high, max(high, v), inside);
+    let begin = round_of(t, t.first);
+    var limit = Limits(begin, begin);
+    for (var i = t.first; i < end_of(t); i += 4u) {
+        let a = round_of(t, i);
+        let b = round_of(t, i + 1u);
+        let c = round_of(t, i + 2u);
+        let d = round_of(t, i + 3u);
+        limit = widened(widened(limit, t, i, a), t, i + 1u, b);
+        limit = widened(widened(limit, t, i + 2u, c), t, i + 3u, d);
     }
-    parts[4u * index] = vec2<f32>(low.x, high.x);
-    parts[4u * index + 1u] = vec2<f32>(low.y, high.y);
-    parts[4u * index + 2u] = vec2<f32>(low.z, high.z);
-    parts[4u * index + 3u] = vec2<f32>(low.w, high.w);
+    parts[4u * index] = vec2<f32>(limit.low.x, limit.high.x);
+    parts[4u * index + 1u] = vec2<f32>(limit.low.y, limit.high.y);
+    parts[4u * index + 2u] = vec2<f32>(limit.low.z, limit.high.z);
+    parts[4u * index + 3u] = vec2<f32>(limit.low.w, limit.high.w);
 }
 
 // One invocation a column of a sample, which has parts of `period` tracks in each block.
@@ -217,7 +235,14 @@ fn merge_quads(
     limits[index] = limit;
 }
 
-// One invocation a track.
+// Round i of a track, zero from `scaled` on.
+fn put(t: Track, i: u32, scaled: vec4<u32>, above: vec4<f32>, range: vec4<f32>) {
+    let clamped = clamp(above / range, vec4<f32>(), vec4<f32>(1.0));
+    let v = select(vec4<f32>(), clamped, vec4<u32>(i) < scaled);
+    if (i < t.last) { y4[t.base + i * t.stride] = to_storage4(v); }
+}
+
+// One invocation a track, four rounds at a time.
 @compute @workgroup_size(WG)
 fn write_quads(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -236,11 +261,16 @@ fn write_quads(
     let range = vec4<f32>(a.y, b.y, c.y, d.y) - low;
     let scaled = select(vec4<u32>(), t.valid, range >= vec4<f32>(SMALLEST));
     let end = max(t.first, end_of(t));
-    for (var i = t.first; i < end; i++) {
-        let v = (vec4<f32>(x4[t.base + i * t.stride]) - low) / range;
-        let inside = vec4<u32>(i) < scaled;
-        let clamped = clamp(v, vec4<f32>(), vec4<f32>(1.0));
-        y4[t.base + i * t.stride] = to_storage4(select(vec4<f32>(), clamped, inside));
+    var i = t.first;
+    for (; i < end; i += 4u) {
+        let first = round_of(t, i);
+        let second = round_of(t, i + 1u);
+        let third = round_of(t, i + 2u);
+        let fourth = round_of(t, i + 3u);
+        put(t, i, scaled, first - low, range);
+        put(t, i + 1u, scaled, second - low, range);
+        put(t, i + 2u, scaled, third - low, range);
+        put(t, i + 3u, scaled, fourth - low, range);
     }
-    for (var i = end; i < t.last; i++) { y4[t.base + i * t.stride] = to_storage4(vec4<f32>()); }
+    for (; i < t.last; i++) { y4[t.base + i * t.stride] = to_storage4(vec4<f32>()); }
 }

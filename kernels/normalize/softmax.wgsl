@@ -289,15 +289,28 @@ fn weight(h: Held, k: u32, v: vec4<f32>, peak: f32) -> vec4<f32> {
 }
 
 fn weigh(h: Held, k: u32, m: mat4x4<f32>, peak: f32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        weight(h, k, m[0], peak),
-        weight(h, k + 1u, m[1], peak),
-        weight(h, k + 2u, m[2], peak),
-        weight(h, k + 3u, m[3], peak),
-    );
+    return mat4x4<f32>(weight(h, k, m[0], peak), weight(h, k + 1u, m[1], peak),
+        weight(h, k + 2u, m[2], peak), weight(h, k + 3u, m[3], peak));
 }
 
 fn added(m: mat4x4<f32>) -> vec4<f32> { return (m[0] + m[1]) + (m[2] + m[3]); }
+
+// Weights of the vectors held and their sum, 1 where nothing is valid.
+struct Weights { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32>, total: f32 }
+
+fn weigh_row(h: Held) -> Weights {
+    let a = four(h, 0u);
+    let b = four(h, 4u);
+    let c = four(h, 8u);
+    let d = four(h, 12u);
+    let peak = subgroupMax(max(max(largest(a), largest(b)), max(largest(c), largest(d))));
+    let wa = weigh(h, 0u, a, peak);
+    let wb = weigh(h, 4u, b, peak);
+    let wc = weigh(h, 8u, c, peak);
+    let wd = weigh(h, 12u, d, peak);
+    let own = sum4((added(wa) + added(wb)) + (added(wc) + added(wd)));
+    return Weights(wa, wb, wc, wd, select(subgroupAdd(own), 1.0, h.valid == 0u));
+}
 
 fn put(h: Held, k: u32, v: vec4<f32>) {
     let i = h.first + 8u * k;
@@ -325,34 +338,44 @@ fn registers(
     let row = wid.x + wid.y * groups.x;
     if (row >= params.rows) { return; }
     let h = held(row, lane);
-    let a = four(h, 0u);
-    let b = four(h, 4u);
-    let c = four(h, 8u);
-    let d = four(h, 12u);
-    let peak = subgroupMax(max(max(largest(a), largest(b)), max(largest(c), largest(d))));
-    let wa = weigh(h, 0u, a, peak);
-    let wb = weigh(h, 4u, b, peak);
-    let wc = weigh(h, 8u, c, peak);
-    let wd = weigh(h, 12u, d, peak);
-    let own = sum4((added(wa) + added(wb)) + (added(wc) + added(wd)));
-    let total = select(subgroupAdd(own), 1.0, h.valid == 0u);
-    put_four(h, 0u, wa, total);
-    put_four(h, 4u, wb, total);
-    put_four(h, 8u, wc, total);
-    put_four(h, 12u, wd, total);
+    let w = weigh_row(h);
+    put_four(h, 0u, w.a, w.total);
+    put_four(h, 4u, w.b, w.total);
+    put_four(h, 8u, w.c, w.total);
+    put_four(h, 12u, w.d, w.total);
 }
 
-// The same where n % 4 = 0.
-fn put4(h: Held, k: u32, v: vec4<f32>) {
+// ROWS rows, one after the other, that begin and end at a vector: 1 where n % 4 = 0, otherwise 4.
+// What one of them leaves of its last vector is carried into the first one of the next, so that
+// only whole vectors are stored.
+override ROWS: u32 = 4u;
+
+// The vector after the last one that is full once the row is there, which the next row completes.
+fn open_vector(h: Held) -> u32 { return (h.base + h.n) / 4u; }
+
+// Returns what is carried on of a vector.
+fn put_whole(h: Held, k: u32, v: vec4<f32>) -> vec4<f32> {
+    if (k >= VECTORS) { return vec4<f32>(); }
     let i = h.first + 8u * k;
-    if (k < VECTORS && i < h.end) { y4[i] = to_storage4(v); }
+    if (i < open_vector(h)) { y4[i] = to_storage4(v); }
+    return select(vec4<f32>(), v, i == open_vector(h));
 }
 
-fn put4_four(h: Held, k: u32, m: mat4x4<f32>, total: f32) {
-    put4(h, k, m[0] / total);
-    put4(h, k + 1u, m[1] / total);
-    put4(h, k + 2u, m[2] / total);
-    put4(h, k + 3u, m[3] / total);
+fn put_whole_four(h: Held, k: u32, m: mat4x4<f32>, total: f32) -> vec4<f32> {
+    let low = put_whole(h, k, m[0] / total) + put_whole(h, k + 1u, m[1] / total);
+    return low + (put_whole(h, k + 2u, m[2] / total) + put_whole(h, k + 3u, m[3] / total));
+}
+
+// The same but for the first vector.
+fn put_whole_three(h: Held, m: mat4x4<f32>, total: f32) -> vec4<f32> {
+    let low = put_whole(h, 1u, m[1] / total) + put_whole(h, 2u, m[2] / total);
+    return low + put_whole(h, 3u, m[3] / total);
+}
+
+// The first vector of a row behind what the row before has of it.
+fn joined(h: Held, carried: vec4<f32>, v: vec4<f32>) -> vec4<f32> {
+    let at = 4u * h.first + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(v, carried, at < vec4<u32>(h.base));
 }
 
 @compute @workgroup_size(8)
@@ -361,22 +384,16 @@ fn registers4(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let row = wid.x + wid.y * groups.x;
-    if (row >= params.rows) { return; }
-    let h = held(row, lane);
-    let a = four(h, 0u);
-    let b = four(h, 4u);
-    let c = four(h, 8u);
-    let d = four(h, 12u);
-    let peak = subgroupMax(max(max(largest(a), largest(b)), max(largest(c), largest(d))));
-    let wa = weigh(h, 0u, a, peak);
-    let wb = weigh(h, 4u, b, peak);
-    let wc = weigh(h, 8u, c, peak);
-    let wd = weigh(h, 12u, d, peak);
-    let own = sum4((added(wa) + added(wb)) + (added(wc) + added(wd)));
-    let total = select(subgroupAdd(own), 1.0, h.valid == 0u);
-    put4_four(h, 0u, wa, total);
-    put4_four(h, 4u, wb, total);
-    put4_four(h, 8u, wc, total);
-    put4_four(h, 12u, wd, total);
+    let first = ROWS * (wid.x + wid.y * groups.x);
+    if (first >= params.rows) { return; }
+    var carried = vec4<f32>();
+    for (var row = first; row < first + ROWS; row++) {
+        let h = held(row, lane);
+        let w = weigh_row(h);
+        let begin = joined(h, carried, w.a[0] / w.total);
+        let low = put_whole(h, 0u, begin) + put_whole_three(h, w.a, w.total);
+        let high = put_whole_four(h, 4u, w.b, w.total) + put_whole_four(h, 8u, w.c, w.total);
+        let last = low + (high + put_whole_four(h, 12u, w.d, w.total));
+        carried = subgroupShuffle(last, (open_vector(h) - h.base / 4u) % 8u);
+    }
 }

@@ -3,8 +3,10 @@
 // a and b[batch, d], present[batch] -> row_lse and col_lse[batch], loss[1], all f32. An absent
 // pair leaves the rows and columns of all others; its own are LOWEST, the LSE of nothing.
 //
-// `logits` and `broadcast` store L; `fused` streams 64 rows of one side past four of the other for
-// each invocation, `tiled` keeps a tile of 64 by 64 in registers: both store an LSE for each 64.
+// `logits` stores L; `fused` streams 64 rows of one side past four of the other for each
+// invocation, `tiled` keeps a tile of 64 by 64 in registers: both store an LSE for each 64.
+// `broadcast` has 16 by 64 logits in registers and stores the LSE of each 64 of a row and of each
+// 16 of a column.
 
 struct Params { batch: u32, d: u32, scale: f32 }
 
@@ -22,12 +24,14 @@ struct Params { batch: u32, d: u32, scale: f32 }
 
 override WG: u32 = 64u;
 override SIDE: u32 = 0u; // whose LSE: 0 the rows of L, 1 its columns
-override TILED: u32 = 0u; // what work holds: 0 logits, 1 the LSE of every 64
+// What work holds: 0 logits, 1 the LSE of every 64, 2 that of 64 of a row or 16 of a column, where
+// L_ii is known too.
+override TILED: u32 = 0u;
 alias Block = mat4x4<f32>;
 const LOWEST: f32 = -3.0e38;
 fn live(i: u32) -> bool { return i < params.batch && present[min(i, params.batch - 1u)] != 0u; }
 fn tile_count() -> u32 { return (params.batch + 63u) / 64u; }
-fn kept(i: u32) -> bool { return TILED == 1u || live(i); }
+fn kept(i: u32) -> bool { return TILED != 0u || live(i); }
 fn element(side: u32, at: u32) -> f32 { if (side == 0u) { return f32(a[at]); } return f32(b[at]); }
 fn lse_of(m: f32, sum: f32) -> f32 { return select(LOWEST, m + log(max(sum, 0.5)), sum > 0.0); }
 
@@ -68,6 +72,7 @@ fn finish(i: u32, value: f32) {
     let lse = select(LOWEST, value, live(i));
     if (SIDE == 1u) { col_lse[i] = lse; return; }
     row_lse[i] = lse;
+    if (TILED == 2u) { return; }
     if (TILED == 0u) { diagonal[i] = work[i * params.batch + i]; return; }
     var sum = 0.0;
     for (var q = 0u; q < (params.d + 3u) / 4u; q++) { sum += dot(quad(0u, i, q), quad(1u, i, q)); }
@@ -140,22 +145,115 @@ fn columns(col: u32, q: u32) -> Block {
         Block(b_quad(col, q), b_quad(col + 8u, q), b_quad(col + 16u, q), b_quad(col + 24u, q)));
 }
 
-fn store_row(row: u32, col: u32, dots: vec4<f32>) {
-    for (var c = 0u; c < 4u; c++) {
-        let at = col + 8u * c;
-        if (max(row, at) < params.batch) { work[row * params.batch + at] = dots[c] * params.scale; }
+fn live_columns(col: u32) -> vec4<bool> {
+    return vec4<bool>(live(col), live(col + 8u), live(col + 16u), live(col + 24u));
+}
+
+// Logits of columns that are there, LOWEST in the place of others.
+fn finished(dots: vec4<f32>, is_live: vec4<bool>) -> vec4<f32> {
+    return select(vec4<f32>(LOWEST), dots * params.scale, is_live);
+}
+
+fn weights(l: vec4<f32>, peak: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), exp(l - peak), l > vec4<f32>(LOWEST));
+}
+
+// Stores the LSE of the 64 logits that the subgroup has of a row, and L_ii where it is among them.
+fn finish_row(row: u32, col: u32, left: vec4<f32>, right: vec4<f32>) {
+    let top = max(left, right);
+    let peak = subgroupMax(max(max(top.x, top.y), max(top.z, top.w)));
+    let terms = weights(left, vec4<f32>(peak)) + weights(right, vec4<f32>(peak));
+    let total = subgroupAdd((terms.x + terms.y) + (terms.z + terms.w));
+    let is_row = row < params.batch;
+    if (is_row && col % 64u == 0u) { work[col / 64u * params.batch + row] = lse_of(peak, total); }
+    if (is_row && row / 64u == col / 64u && row % 8u == col % 8u) {
+        let half = select(left, right, row % 64u >= 32u);
+        let place = row / 8u % 4u;
+        diagonal[row] = select(
+            select(half.x, half.y, place == 1u), select(half.z, half.w, place == 3u), place > 1u);
     }
 }
 
-fn store_logits(row: u32, col: u32, acc: ptr<function, array<vec4<f32>, 8>>) {
-    store_row(row, col, (*acc)[0]);
-    store_row(row + 1u, col, (*acc)[1]);
-    store_row(row + 2u, col, (*acc)[2]);
-    store_row(row + 3u, col, (*acc)[3]);
-    store_row(row + 4u, col, (*acc)[4]);
-    store_row(row + 5u, col, (*acc)[5]);
-    store_row(row + 6u, col, (*acc)[6]);
-    store_row(row + 7u, col, (*acc)[7]);
+// The same of eight rows.
+fn finish_rows(
+    row: u32, col: u32,
+    left: ptr<function, array<vec4<f32>, 8>>, right: ptr<function, array<vec4<f32>, 8>>,
+) {
+    finish_row(row, col, (*left)[0], (*right)[0]);
+    finish_row(row + 1u, col, (*left)[1], (*right)[1]);
+    finish_row(row + 2u, col, (*left)[2], (*right)[2]);
+    finish_row(row + 3u, col, (*left)[3], (*right)[3]);
+    finish_row(row + 4u, col, (*left)[4], (*right)[4]);
+    finish_row(row + 5u, col, (*left)[5], (*right)[5]);
+    finish_row(row + 6u, col, (*left)[6], (*right)[6]);
+    finish_row(row + 7u, col, (*left)[7], (*right)[7]);
+}
+
+fn finish_all(l: ptr<function, array<vec4<f32>, 8>>, is_live: vec4<bool>) {
+    (*l)[0] = finished((*l)[0], is_live);
+    (*l)[1] = finished((*l)[1], is_live);
+    (*l)[2] = finished((*l)[2], is_live);
+    (*l)[3] = finished((*l)[3], is_live);
+    (*l)[4] = finished((*l)[4], is_live);
+    (*l)[5] = finished((*l)[5], is_live);
+    (*l)[6] = finished((*l)[6], is_live);
+    (*l)[7] = finished((*l)[7], is_live);
+}
+
+fn larger(peaks: vec4<f32>, l: vec4<f32>, is_live: u32) -> vec4<f32> {
+    return select(peaks, max(peaks, l), is_live != 0u);
+}
+
+// The largest logit of each column, of eight rows but those of absent pairs.
+fn peaks_of(l: ptr<function, array<vec4<f32>, 8>>, is_live: u32) -> vec4<f32> {
+    var peaks = vec4<f32>(LOWEST);
+    peaks = larger(peaks, (*l)[0], subgroupBroadcast(is_live, 0u));
+    peaks = larger(peaks, (*l)[1], subgroupBroadcast(is_live, 1u));
+    peaks = larger(peaks, (*l)[2], subgroupBroadcast(is_live, 2u));
+    peaks = larger(peaks, (*l)[3], subgroupBroadcast(is_live, 3u));
+    peaks = larger(peaks, (*l)[4], subgroupBroadcast(is_live, 4u));
+    peaks = larger(peaks, (*l)[5], subgroupBroadcast(is_live, 5u));
+    peaks = larger(peaks, (*l)[6], subgroupBroadcast(is_live, 6u));
+    peaks = larger(peaks, (*l)[7], subgroupBroadcast(is_live, 7u));
+    return peaks;
+}
+
+fn row_weights(l: vec4<f32>, peaks: vec4<f32>, is_live: u32) -> vec4<f32> {
+    return select(vec4<f32>(), weights(l, peaks), is_live != 0u);
+}
+
+fn weights_of(
+    l: ptr<function, array<vec4<f32>, 8>>, peaks: vec4<f32>, is_live: u32,
+) -> vec4<f32> {
+    var totals = row_weights((*l)[0], peaks, subgroupBroadcast(is_live, 0u));
+    totals += row_weights((*l)[1], peaks, subgroupBroadcast(is_live, 1u));
+    totals += row_weights((*l)[2], peaks, subgroupBroadcast(is_live, 2u));
+    totals += row_weights((*l)[3], peaks, subgroupBroadcast(is_live, 3u));
+    totals += row_weights((*l)[4], peaks, subgroupBroadcast(is_live, 4u));
+    totals += row_weights((*l)[5], peaks, subgroupBroadcast(is_live, 5u));
+    totals += row_weights((*l)[6], peaks, subgroupBroadcast(is_live, 6u));
+    totals += row_weights((*l)[7], peaks, subgroupBroadcast(is_live, 7u));
+    return totals;
+}
+
+fn put_column(tile_y: u32, col: u32, peak: f32, total: f32) {
+    if (col < params.batch) {
+        work[(tile_count() + tile_y) * params.batch + col] = lse_of(peak, total);
+    }
+}
+
+// Stores the LSE of sixteen rows of four columns.
+fn finish_columns(
+    tile_y: u32, col: u32,
+    upper: ptr<function, array<vec4<f32>, 8>>, lower: ptr<function, array<vec4<f32>, 8>>,
+    in_upper: u32, in_lower: u32,
+) {
+    let peaks = max(peaks_of(upper, in_upper), peaks_of(lower, in_lower));
+    let totals = weights_of(upper, peaks, in_upper) + weights_of(lower, peaks, in_lower);
+    put_column(tile_y, col, peaks.x, totals.x);
+    put_column(tile_y, col + 8u, peaks.y, totals.y);
+    put_column(tile_y, col + 16u, peaks.z, totals.z);
+    put_column(tile_y, col + 24u, peaks.w, totals.w);
 }
 
 @compute @workgroup_size(8)
@@ -177,20 +275,30 @@ fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
         add_rows(&lower_left, lower, left);
         add_rows(&lower_right, lower, right);
     }
-    store_logits(row, col, &upper_left);
-    store_logits(row, col + 32u, &upper_right);
-    store_logits(row + 8u, col, &lower_left);
-    store_logits(row + 8u, col + 32u, &lower_right);
+    let in_left = live_columns(col);
+    let in_right = live_columns(col + 32u);
+    finish_all(&upper_left, in_left);
+    finish_all(&lower_left, in_left);
+    finish_all(&upper_right, in_right);
+    finish_all(&lower_right, in_right);
+    finish_rows(row, col, &upper_left, &upper_right);
+    finish_rows(row + 8u, col, &lower_left, &lower_right);
+    let in_upper = u32(live(row + lane));
+    let in_lower = u32(live(row + 8u + lane));
+    finish_columns(wid.y, col, &upper_left, &lower_left, in_upper, in_lower);
+    finish_columns(wid.y, col + 32u, &upper_right, &lower_right, in_upper, in_lower);
 }
 
-// The LSE of a row or a column from the stored logits, or from those of its tiles.
+// The LSE of a row or a column from the stored logits, or from those of its parts.
 @compute @workgroup_size(WG)
 fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let own = wid.x * WG + lane;
     if (own >= params.batch) { return; }
     let along = SIDE == 0u && TILED == 0u;
-    let count = select(params.batch, tile_count(), TILED == 1u);
-    let base = select(own + TILED * SIDE * count * params.batch, own * params.batch, along);
+    let each = select(64u, 16u, SIDE == 1u && TILED == 2u);
+    let count = select(params.batch, (params.batch + each - 1u) / each, TILED != 0u);
+    let of_side = select(0u, tile_count() * params.batch, SIDE == 1u && TILED != 0u);
+    let base = select(own + of_side, own * params.batch, along);
     let step = select(params.batch, 1u, along);
     var peak = LOWEST;
     for (var i = 0u; i < count; i++) { if (kept(i)) { peak = max(peak, work[base + i * step]); } }

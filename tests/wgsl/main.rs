@@ -113,9 +113,8 @@ fn check_writes(module: &Module, info: &ModuleInfo, pipeline: &Pipeline) -> Chec
         storage && !uses[*handle].is_empty()
     });
     let names: Vec<_> = touched.filter_map(|(_, global)| global.name.as_deref()).collect();
-    let provided = |name: &&str| {
-        pipeline.writable.iter().any(|known| known == name || *name == format!("{known}4"))
-    };
+    let is_view = |name: &str, of: &str| ["", "4", "8"].iter().any(|v| name == format!("{of}{v}"));
+    let provided = |name: &&str| pipeline.writable.iter().any(|known| is_view(name, known));
     if !names.is_empty() && names.iter().all(provided) {
         return Ok(());
     }

@@ -6,8 +6,8 @@ use super::words::{self, Unit};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Variant, Work,
-    spill,
+    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits, Variant,
+    Work, spill,
 };
 use crate::reference::Rows;
 
@@ -21,7 +21,28 @@ const VARIANTS: &[Variant] = &[
         refuses: |shape| refuses_tall(shape).or_else(|| words::refuses_ragged(&runs(shape))),
         ..Variant::new("vector", &[("WG", 64.0)])
     },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: refuses_strip,
+        turns: |shape| 4 * shape["p"] * (2 + shape["p"] * shape["c"] / 4),
+        ..Variant::new("strip", &[("WG", 8.0)])
+    },
 ];
+
+/// Tokens that are whole vectors together, and no element of which is half a word.
+fn refuses_strip(shape: &Shape) -> Option<String> {
+    let (rows, columns) = padded(shape);
+    let odd = runs(shape).into_iter().find(|run| !run.is_multiple_of(2));
+    let ragged = || format!("{} elements are no multiple of eight", rows * columns);
+    odd.map(|run| format!("a run of {run} elements is odd"))
+        .or_else(|| (!(rows * columns).is_multiple_of(8)).then(ragged))
+}
+
+/// Tokens of one invocation of `strip`.
+fn tokens(shape: &Shape, dtype: Dtype) -> usize {
+    let words = shape["p"] * shape["p"] * shape["c"] / words::per_word(dtype);
+    [1, 2, 4].into_iter().find(|tokens| (tokens * words).is_multiple_of(4)).expect("four")
+}
 
 /// A grid row for each image row.
 fn refuses_tall(shape: &Shape) -> Option<String> {
@@ -46,6 +67,11 @@ const MUTANTS: &[Mutant] = &[
         "row >= params.height || column >= params.width",
         "row >= params.height",
     ),
+    Mutant::new("end of a line not carried on", "carried = select(own", "carried = select(carried"),
+    Mutant::new("words beyond the right edge kept", "min(width - across * line, line)", "line"),
+    Mutant::new("rows beyond the lower edge kept", "row < p.height);", "true);"),
+    Mutant::new("words of a vector not shifted", "pick(before, after, behind % 4u)", "before"),
+    Mutant::new("vectors one too early", "x4[min(behind / 4u + i, last)]", "before"),
     Mutant::new("halves swapped", "16u * (at % 2u)", "16u - 16u * (at % 2u)"),
 ];
 
@@ -75,6 +101,8 @@ impl Kernel for Patchify {
                 of(28, 42, 3, 14),
                 of(18, 24, 8, 4),
                 of(33, 31, 8, 16),
+                of(34, 40, 1, 6),
+                of(2, 8, 1, 2),
                 of(0, 8, 3, 4),
             ],
             Preset::Models => vec![
@@ -99,6 +127,9 @@ impl Kernel for Patchify {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (rows, columns) = padded(shape);
+        if variant.name == "strip" {
+            return launch_strip(shape, dtype, variant);
+        }
         let unit = words::unit(&runs(shape), dtype, variant.name);
         let lanes = variant.constant("WG");
         let grid = match unit {
@@ -125,6 +156,16 @@ impl Kernel for Patchify {
     fn tracked(&self, problem: &Problem, rows: &Rows) -> Vec<Array2<Tracked>> {
         patchify(problem, rows)
     }
+}
+
+fn launch_strip(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
+    let ((rows, columns), p, tokens) = (padded(shape), shape["p"], tokens(shape, dtype));
+    let strips = (rows * columns / (p * p * shape["c"])).div_ceil(tokens);
+    let grid = spill(strips.div_ceil(variant.constant("WG")));
+    let mut launch = Launch::single(words::output(rows * columns, dtype), grid);
+    launch.dispatches[0].entry = "strip";
+    let launch = launch.with_constant("EACH", words::per_word(dtype) as f64);
+    launch.with_constant("TOKENS", tokens as f64)
 }
 
 fn of(h: usize, w: usize, c: usize, p: usize) -> Shape {

@@ -11,7 +11,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Variant, Work, spill,
+    Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -19,6 +19,26 @@ use crate::rng;
 pub const KERNEL: &dyn Kernel = &ResampleLinear;
 
 struct ResampleLinear;
+
+const VARIANTS: &[Variant] = &[
+    steps::SCALAR,
+    steps::VECTOR,
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let elements = shape["b"] * shape["u"] * shape["f"];
+            let ragged = || format!("{elements} elements are no multiple of four");
+            (!elements.is_multiple_of(4)).then(ragged)
+        },
+        turns: |shape| rows_each(shape) * (2 + shape["f"] / 4),
+        ..Variant::new("strip", &[("WG", 8.0)])
+    },
+];
+
+/// Output rows that are whole vectors together.
+fn rows_each(shape: &Shape) -> usize {
+    [1, 2, 4].into_iter().find(|rows| (rows * shape["f"]).is_multiple_of(4)).expect("four")
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("no shift by half a step", "twice - min(twice, params.targets)", "twice"),
@@ -30,6 +50,15 @@ const MUTANTS: &[Mutant] = &[
         "(1.0 - f32(p.num) / f32(p.den))",
     ),
     Mutant::new("one bisection too few", "high - low > 1u", "high - low > 2u"),
+    Mutant::new("end of a row not carried on", "carried = select(value, carried,", {
+        "carried = select(value, value,"
+    }),
+    Mutant::new("a vector behind the low step", "pick(low_before, low_after,", {
+        "pick(low_after, low_after,"
+    }),
+    Mutant::new("high step like the low one", "pick(high_before, high_after, high", {
+        "pick(low_before, low_after, low"
+    }),
     Mutant::new(
         "steps of the first sample",
         "row / params.targets * params.steps + p.index",
@@ -45,7 +74,7 @@ impl Kernel for ResampleLinear {
             summary: "interpolate a stream linearly at other times, regular or irregular",
             difficulties: &[1, 3],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: &[steps::SCALAR, steps::VECTOR],
+            variants: VARIANTS,
             inputs: &[
                 Distribution::Normal,
                 Distribution::Integers,
@@ -108,13 +137,18 @@ impl Kernel for ResampleLinear {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let rows = shape["b"] * shape["u"];
         let mut launch = steps::launch(rows, shape["f"], dtype, variant);
+        if variant.name == "strip" {
+            let strips = rows.div_ceil(rows_each(shape));
+            launch.dispatches[0].grid = spill(strips.div_ceil(variant.constant("WG")));
+        }
         let stamped = shape.option() == Some("stamps");
         launch.scratch = vec![Buffer::new("lower", Elem::U32, if stamped { rows } else { 0 }, 1)];
         if stamped {
             let grid = spill(rows.div_ceil(variant.constant("WG")));
             launch.dispatches.insert(0, Dispatch::new("locate", grid));
         }
-        launch.with_constant("SAMPLING", sampling(shape))
+        let launch = launch.with_constant("SAMPLING", sampling(shape));
+        launch.with_constant("ROWS", rows_each(shape) as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

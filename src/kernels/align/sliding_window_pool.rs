@@ -10,8 +10,8 @@ use super::steps;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits, Variant,
-    Work,
+    Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -28,6 +28,15 @@ const VARIANTS: &[Variant] = &[
     steps::SCALAR,
     steps::VECTOR,
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 128.0)]) },
+    Variant {
+        suits: Suits::Cpu,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let rows = shape["b"] * targets(shape);
+            (rows > MAX_ROWS).then(|| format!("{rows} output rows, a grid holds {MAX_ROWS}"))
+        },
+        ..Variant::new("aligned", &[("WG", 8.0)])
+    },
 ];
 
 const MUTANTS: &[Mutant] = &[
@@ -36,6 +45,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("length ignored", "min(len[b], params.steps)", "params.steps"),
     Mutant::new("maximum not below zero", "select(0.0, LOWEST, MAXIMUM == 1u)", "0.0"),
     Mutant::new("end rounded down", "params.steps + params.targets - 1u)", "params.steps)"),
+    Mutant::new("columns of the same invocation", "(lane + 1u) % 8u", "lane"),
+    Mutant::new("every fourth row left out", "three = join(three, ", "three = join(two, "),
+    Mutant::new("third row beyond the last four left out", "rest > 2u", "rest > 3u"),
+    Mutant::new("all rows moved alike", ", at % 4u);", ", 0u);"),
+    Mutant::new("last column of four never stored", "column + 3u < d", "false"),
     Mutant::new("a level of the tree left out", "half >= LANES", "half > LANES"),
 ];
 
@@ -108,8 +122,14 @@ impl Kernel for SlidingWindowPool {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (rows, f) = (shape["b"] * targets(shape), shape["f"]);
         let mut launch = steps::launch(rows, f, dtype, variant);
-        if variant.name == "group" {
-            launch.dispatches[0].grid = [f.div_ceil(LANES) as u32, rows.min(MAX_ROWS) as u32, 1];
+        let columns = match variant.name {
+            "group" => Some(LANES),
+            // Of eight invocations seven have columns.
+            "aligned" => Some(28),
+            _ => None,
+        };
+        if let Some(columns) = columns {
+            launch.dispatches[0].grid = [f.div_ceil(columns) as u32, rows.min(MAX_ROWS) as u32, 1];
         }
         let launch = launch.with_constant("ADAPTIVE", f64::from(u8::from(is_adaptive(shape))));
         launch.with_constant("MAXIMUM", f64::from(u8::from(is_max(shape))))
@@ -186,8 +206,11 @@ fn window(shape: &Shape, j: usize, valid: usize) -> std::ops::Range<usize> {
 
 /// Most additions one term passes through.
 fn depth(count: usize, variant: &Variant) -> usize {
-    if variant.name != "group" {
-        return count;
+    match variant.name {
+        "group" => (),
+        // Every fourth row, then the four of them.
+        "aligned" => return count.div_ceil(4) + 2,
+        _ => return count,
     }
     let slices = variant.constant("WG") / LANES;
     count.div_ceil(slices) + slices.ilog2() as usize

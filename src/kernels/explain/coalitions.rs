@@ -3,13 +3,19 @@
 use ndarray::ArrayViewD;
 
 use crate::inputs::Tensor;
-use crate::kernel::{Buffer, Dispatch, Elem, Launch, Suits, Variant, spill};
+use crate::kernel::{Buffer, Dispatch, Elem, Launch, Need, Suits, Variant, spill};
 use crate::rng;
 
-/// One invocation factorises and one solves a column, or one workgroup does both for a column.
+/// One invocation factorises and one solves a column, or one workgroup does both for a column; or
+/// all but the solving is done by subgroups of eight, whose invocations share what they load.
 pub const VARIANTS: &[Variant] = &[
     Variant::new("thread", &[("WG", 8.0)]),
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
+    Variant {
+        suits: Suits::Cpu,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        ..Variant::new("broadcast", &[("WG", 8.0)])
+    },
 ];
 
 /// `z[n, 2]`: 64 bits for each set.
@@ -41,11 +47,11 @@ pub fn of_size(seed: u32, row: usize, elements: usize, size: usize) -> u64 {
 pub fn solve(variant: &Variant, columns: usize, m: usize) -> Vec<Dispatch> {
     let run = |entry, x: usize| Dispatch::new(entry, [x as u32, 1, 1]);
     match variant.name {
-        "thread" => vec![
-            run("factor", m.min(1)),
+        "group" => vec![run("solve_group", columns)],
+        name => vec![
+            run(if name == "thread" { "factor" } else { "factor_rows" }, m.min(1)),
             run("solve_thread", columns.div_ceil(variant.constant("WG"))),
         ],
-        _ => vec![run("solve_group", columns)],
     }
 }
 
@@ -59,10 +65,17 @@ pub fn launch(
     m: usize,
 ) -> Launch {
     scratch.push(Buffer::new("gram", Elem::F32, m, m));
-    let groups = (m * m).div_ceil(variant.constant("WG")) as u32;
-    dispatches.push(Dispatch::new("normal", [groups, 1, 1]));
-    let sides = spill(outputs[0].len().div_ceil(variant.constant("WG")));
-    dispatches.push(Dispatch::new("sides", sides));
+    if variant.name == "broadcast" {
+        let blocks = m.div_ceil(8) as u32;
+        let columns = outputs[0].rows.div_ceil(4) as u32;
+        dispatches.push(Dispatch::new("normal_rows", [blocks, blocks, 1]));
+        dispatches.push(Dispatch::new("side_rows", [blocks, columns, 1]));
+    } else {
+        let groups = (m * m).div_ceil(variant.constant("WG")) as u32;
+        dispatches.push(Dispatch::new("normal", [groups, 1, 1]));
+        let sides = spill(outputs[0].len().div_ceil(variant.constant("WG")));
+        dispatches.push(Dispatch::new("sides", sides));
+    }
     dispatches.extend(solve(variant, outputs[0].rows, m));
     Launch { outputs, scratch, dispatches }
 }

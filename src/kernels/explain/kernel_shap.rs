@@ -31,6 +31,13 @@ const MUTANTS: &[Mutant] = &[
         "k + 1u < j; k++) { rest"
     }),
     Mutant::new("singular systems solved", "singular || ", "singular && "),
+    Mutant::new("weight of the same invocation's row", "subgroupShuffle(own.weight, at_lane)", {
+        "own.weight"
+    }),
+    Mutant::new("last rows left out", "row < n; row += 8u", "row + 8u < n; row += 8u"),
+    Mutant::new("upper word left out by subgroups", "player >= 32u), at_lane)", "false), at_lane)"),
+    Mutant::new("one of eight left out of the factor", "min(block + 8u, j)", "min(block + 7u, j)"),
+    Mutant::new("right columns like the left", "four_of(v, 4u)", "four_of(v, 0u)"),
     Mutant::new("players of the second word", "player / 32u]", "0u]"),
 ];
 

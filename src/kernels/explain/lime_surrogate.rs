@@ -38,6 +38,17 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last step of the elimination left out", "k < j; k++) { rest", {
         "k + 1u < j; k++) { rest"
     }),
+    Mutant::new("weight of the same invocation's row", "subgroupShuffle(own.weight, at_lane)", {
+        "own.weight"
+    }),
+    Mutant::new("last rows left out", "row < n; row += 8u", "row + 8u < n; row += 8u"),
+    Mutant::new(
+        "upper word left out by subgroups",
+        "feature >= 32u), at_lane)",
+        "false), at_lane)",
+    ),
+    Mutant::new("one of eight left out of the factor", "min(block + 8u, j)", "min(block + 7u, j)"),
+    Mutant::new("right columns like the left", "four_of(v, 4u)", "four_of(v, 0u)"),
     Mutant::new("far samples count", "0.0, exponent > FAR", "1e-3, exponent > FAR"),
 ];
 
@@ -108,7 +119,11 @@ impl Kernel for LimeSurrogate {
         };
         let outputs = vec![of("beta", c, m), of("intercept", c, 1)];
         let scratch = vec![of("weights", n, 1), of("means", m + 1, 1)];
-        let dispatches = vec![run("weigh", n), run("centre", m + 1)];
+        let centre = match variant.name {
+            "broadcast" => run("centre_rows", m),
+            _ => run("centre", m + 1),
+        };
+        let dispatches = vec![run("weigh", n), centre];
         coalitions::launch(variant, outputs, scratch, dispatches, m)
     }
 

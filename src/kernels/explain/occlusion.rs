@@ -5,7 +5,7 @@ use ndarray::{Array2, Ix1, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
     Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
@@ -23,17 +23,34 @@ const VARIANTS: &[Variant] = &[
         },
         ..Variant::new("vector", &[("WG", 64.0)])
     },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            (!shape["d"].is_multiple_of(8))
+                .then(|| format!("d is {}, not a multiple of 8", shape["d"]))
+        },
+        ..Variant::new("eights", &[("WG", 8.0)])
+    },
 ];
 
 const MUTANTS: &[Mutant] = &[
-    Mutant::new("patch one token too long", "token < first_token", "token <= first_token"),
-    Mutant::new("patch starts one token late", "<= token &&", "< token &&"),
-    Mutant::new("last patch dropped", "j < params.patches", "j + 1u < params.patches"),
-    Mutant::new("patches of rounded length", "* params.tokens / params.patches", {
-        "* (params.tokens / params.patches)"
+    Mutant::new("patch starts one token early", "(token + 1u) * params.patches - 1u", {
+        "(token + 1u) * params.patches"
     }),
-    Mutant::new("kept and hidden swapped", "(is_hidden(", "(!is_hidden("),
+    Mutant::new(
+        "patches of rounded length",
+        "((token + 1u) * params.patches - 1u) / params.tokens",
+        "token / max(params.tokens / params.patches, 1u)",
+    ),
+    Mutant::new("last patch dropped", "j < patches", "j + 1u < patches"),
+    Mutant::new("kept and hidden swapped", "select(kept, hidden,", "select(hidden, kept,"),
     Mutant::new("baseline of the first column", "baseline[column]", "baseline[0]"),
+    Mutant::new("baseline of the first eight", "baseline8[column]", "baseline8[0]"),
+    Mutant::new(
+        "nothing hidden",
+        "y8[first + hidden_in(token) * step] =",
+        "y8[first + 0u * step] =",
+    ),
 ];
 
 const OPERANDS: &[Operand] = &[Operand::new("x", "t d"), Operand::new("baseline", "d")];
@@ -84,7 +101,11 @@ impl Kernel for Occlusion {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (p, t, d) = (shape["p"], shape["t"], shape["d"]);
-        let each = if variant.name == "vector" { 4 } else { 1 };
+        let each = match variant.name {
+            "scalar" => 1,
+            "vector" => 4,
+            _ => 8,
+        };
         let across = d.div_ceil(each * variant.constant("WG"));
         let output = Buffer::new("y", dtype.storage(), p * t, d);
         let mut launch = Launch::single(output, [across as u32, t as u32, 1]);

@@ -2,12 +2,13 @@
 
 use ndarray::{Array2, Ix1, Ix2};
 
+use super::moments::merged_moments;
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,6 +18,21 @@ struct AddLayerNorm;
 
 /// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`), as in `layer_norm`.
 const EPS: f32 = 1e-6;
+
+const VARIANTS: &[Variant] = &[
+    rows::VARIANTS[0],
+    rows::VARIANTS[1],
+    Variant {
+        suits: Suits::Cpu,
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: |shape| {
+            let d = shape["d"];
+            let ragged = || format!("rows are {d} wide, not a multiple of 32");
+            (!d.is_multiple_of(32) || d == 0).then(ragged)
+        },
+        ..Variant::new("broadcast", &[("WG", 8.0)])
+    },
+];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
@@ -33,6 +49,13 @@ const MUTANTS: &[Mutant] = &[
         "h4[row * quads + q] = to_storage4(v);",
         "if (q + 1u < quads) { h4[row * quads + q] = to_storage4(v); }",
     ),
+    Mutant::new("moments merged without the distance of means", " + apart)", ")"),
+    Mutant::new(
+        "bias of another invocation",
+        "subgroupBroadcast(v, 5u)",
+        "subgroupBroadcast(v, 4u)",
+    ),
+    Mutant::new("eight elements not stored in h", "h4[2u * at + 1u] = to_storage4(v[1]);", ""),
     Mutant::new("unbiased variance", "squares / f32(params.d)", "squares / (f32(params.d) - 1.0)"),
     Mutant::new(
         "no shift by the first element",
@@ -57,7 +80,7 @@ impl Kernel for AddLayerNorm {
             summary: "add a residual and a bias, keep the sum, and layer-normalise it",
             difficulties: &[1, 4],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::VARIANTS,
+            variants: VARIANTS,
             inputs: Distribution::COMMON,
             operands: Operands::of(OPERANDS).without(&["constant"]),
             mutants: MUTANTS,
@@ -107,7 +130,13 @@ impl Kernel for AddLayerNorm {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (r, d) = (shape["r"], shape["d"]);
-        let mut launch = rows::launch_quads(r, d, d.is_multiple_of(4), dtype, variant);
+        let mut launch = match variant.name {
+            "broadcast" => {
+                let launch = rows::launch(r, d, dtype, variant);
+                launch.with_constant("REJOIN", f64::from(u8::from(dtype == Dtype::F16)))
+            }
+            _ => rows::launch_quads(r, d, d.is_multiple_of(4), dtype, variant),
+        };
         launch.outputs.insert(0, Buffer::new("h", dtype.storage(), r, d));
         launch
     }
@@ -145,9 +174,14 @@ fn add_layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     let y = by_rows(rows, r, d, |row, mut y| {
         let shift = joined(row, 0);
         let shifted: Vec<S> = (0..d).map(|i| joined(row, i) - shift).collect();
-        let mean = S::sum(shifted.iter().copied(), depth) / n;
-        let centred: Vec<S> = shifted.iter().map(|&x| x - mean).collect();
-        let variance = S::sum(centred.iter().map(|&c| c * c), depth) / n;
+        let (mean, variance) = if problem.variant.name == "broadcast" {
+            merged_moments(&shifted)
+        } else {
+            let mean = S::sum(shifted.iter().copied(), depth) / n;
+            let squares = shifted.iter().map(|&x| (x - mean) * (x - mean));
+            (mean, S::sum(squares, depth) / n)
+        };
+        let centred = shifted.iter().map(|&x| x - mean).collect::<Vec<S>>();
         let rstd = (variance + eps).rsqrt();
         for i in 0..d {
             y[i] = (centred[i] * rstd * exact(g[i]) + exact(b[i])).store(problem.storage());

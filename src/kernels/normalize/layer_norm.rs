@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Ix1, Ix2};
 
+use super::moments::{UNIT, merged_moments};
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
@@ -16,9 +17,6 @@ struct LayerNorm;
 
 /// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`).
 const EPS: f32 = 1e-6;
-
-/// Elements whose moments `thread8` takes at once.
-const UNIT: usize = 8;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("moments merged without the distance of means", "+ apart)", ")"),
@@ -131,21 +129,4 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
             y[i] = out.store(problem.storage());
         }
     })]
-}
-
-/// Mean and variance from the moments of each eight elements, merged one after the other.
-fn merged_moments<S: Scalar>(x: &[S]) -> (S, S) {
-    let (mut count, mut mean, mut squares) = (0.0, S::zero(), S::zero());
-    let eight = S::exact(UNIT as f64);
-    for unit in x.chunks(UNIT) {
-        let own_mean = S::sum(unit.iter().copied(), UNIT) / eight;
-        let own = S::sum(unit.iter().map(|&x| (x - own_mean) * (x - own_mean)), UNIT);
-        let share = eight / S::exact(count + UNIT as f64);
-        let delta = own_mean - mean;
-        let apart = delta * delta * (S::exact(count) * share);
-        mean = mean + delta * share;
-        squares = (squares + own) + apart;
-        count += UNIT as f64;
-    }
-    (mean, squares / S::exact(count))
 }

@@ -34,3 +34,23 @@ impl<S: Scalar> Moment<S> {
         self.squares / S::exact(self.count as f64)
     }
 }
+
+/// Elements whose moments row-wise normalisations take at once.
+pub const UNIT: usize = 8;
+
+/// Mean and variance from the moments of each eight elements, merged one after the other.
+pub fn merged_moments<S: Scalar>(x: &[S]) -> (S, S) {
+    let (mut count, mut mean, mut squares) = (0.0, S::zero(), S::zero());
+    let eight = S::exact(UNIT as f64);
+    for unit in x.chunks(UNIT) {
+        let own_mean = S::sum(unit.iter().copied(), UNIT) / eight;
+        let own = S::sum(unit.iter().map(|&x| (x - own_mean) * (x - own_mean)), UNIT);
+        let share = eight / S::exact(count + UNIT as f64);
+        let delta = own_mean - mean;
+        let apart = delta * delta * (S::exact(count) * share);
+        mean = mean + delta * share;
+        squares = (squares + own) + apart;
+        count += UNIT as f64;
+    }
+    (mean, squares / S::exact(count))
+}

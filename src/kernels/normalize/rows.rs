@@ -96,7 +96,7 @@ pub fn sweep() -> Vec<(usize, usize)> {
 pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
     let lanes = variant.constant("WG");
     let workgroups = match variant.name {
-        "thread" => r.div_ceil(lanes),
+        "thread" | "broadcast" => r.div_ceil(lanes),
         "subgroup" => r.div_ceil(lanes / USUAL_SUBGROUP),
         _ => r,
     };

@@ -62,6 +62,12 @@ const MUTANTS: &[Mutant] = &[
         "vec4<f32>(LOWEST), v, are_valid(4u",
         "v, v, are_valid(4u",
     ),
+    Mutant::new("end of a row not carried on", "carried = subgroupShuffle(last", {
+        "carried = 0.0 * subgroupShuffle(last"
+    }),
+    Mutant::new("vector of another invocation carried on", "- h.base / 4u) % 8u", {
+        "- h.base / 4u + 1u) % 8u"
+    }),
     Mutant::new(
         "one subgroup's share left out",
         "i < count; i++) { sum +=",
@@ -115,8 +121,18 @@ impl Kernel for Softmax {
         let of = |(r, n)| Shape::new(&[("r", r), ("n", n)]);
         match preset {
             Preset::Smoke => {
-                let full =
-                    [(1, 1), (3, 5), (5, 33), (2, 1025), (2, 1500), (0, 8), (65_537, 5), (9, 500)];
+                let full = [
+                    (1, 1),
+                    (3, 5),
+                    (5, 33),
+                    (2, 1025),
+                    (2, 1500),
+                    (0, 8),
+                    (65_537, 5),
+                    (9, 500),
+                    (8, 257),
+                    (4, 2),
+                ];
                 let tails = [(4, 1), (7, 31), (9, 65), (6, 257), (6, 508), (3, 1023)];
                 let tails = tails.map(|size| of(size).tag("tail"));
                 full.map(of).into_iter().chain(tails).collect()
@@ -147,10 +163,15 @@ impl Kernel for Softmax {
         if variant.name != "registers" {
             return rows::launch_wide(r, n, UNIT, dtype, variant);
         }
-        let mut launch = Launch::single(Buffer::new("y", dtype.storage(), r, n), spill(r));
-        let entry = if n.is_multiple_of(UNIT) { "registers4" } else { "registers" };
+        // Rows that are whole vectors together.
+        let each = if n.is_multiple_of(UNIT) { 1 } else { UNIT };
+        let (entry, each) =
+            if r.is_multiple_of(each) { ("registers4", each) } else { ("registers", 1) };
+        let output = Buffer::new("y", dtype.storage(), r, n);
+        let mut launch = Launch::single(output, spill(r / each));
         launch.dispatches[0].entry = entry;
-        launch.with_constant("VECTORS", vectors_held(n) as f64)
+        let launch = launch.with_constant("VECTORS", vectors_held(n) as f64);
+        launch.with_constant("ROWS", each as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

@@ -22,8 +22,16 @@ const TEMPERATURE: f32 = 14.285_714;
 const LOWEST: f32 = -3.0e38;
 /// Width of a tile in the shader.
 const TILE: usize = 64;
+/// Rows of a tile of `broadcast`, which is as wide.
+const HIGH: usize = 16;
 /// Lanes that add up the loss.
 const LANES: usize = 256;
+
+/// What `broadcast` stores: for each row the LSE of every 64 columns, for each column that of
+/// every 16 rows.
+fn broadcast_parts(b: usize) -> usize {
+    (b.div_ceil(TILE) + b.div_ceil(HIGH)) * b
+}
 
 const VARIANTS: &[Variant] = &[
     // No barrier but in the last sum. Eight invocations fill one vector unit of a CPU adapter.
@@ -40,8 +48,8 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
-            let logits = 4 * shape["b"] * shape["b"];
-            features::refuses_ragged(shape).or_else(|| features::refuses_over_limit(logits))
+            let parts = 4 * broadcast_parts(shape["b"]);
+            features::refuses_ragged(shape).or_else(|| features::refuses_over_limit(parts))
         },
         ..Variant::new("broadcast", &[("WG", 8.0)])
     },
@@ -80,6 +88,13 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant::new("a row of another invocation", "Broadcast(own, 5u)", "Broadcast(own, 4u)"),
     Mutant::new("right columns like the left", "columns(col + 32u, q)", "columns(col, q)"),
+    Mutant::new("absent rows counted in columns", "is_live != 0u);", "true);"),
+    Mutant::new("maximum of an invocation alone", "subgroupMax(max(max(top", "(max(max(top"),
+    Mutant::new("last part not gathered", "(params.batch + each - 1u) / each", {
+        "params.batch / each"
+    }),
+    Mutant::new("L_ii from the other half", "row % 64u >= 32u", "row % 64u < 32u"),
+    Mutant::new("lower half of columns left out", "weights_of(lower, ", "0.0 * weights_of(lower, "),
     Mutant::new("L of the wrong pair", "work[i * params.batch + i]", "work[i * params.batch]"),
     Mutant::new("only one direction", " + (col_lse[i] - diagonal[i])", ""),
     Mutant::new(
@@ -141,7 +156,7 @@ impl Kernel for ContrastiveLoss {
         let logits =
             Dispatch { grid: [groups(4 * lanes), groups(4), 1], ..side("logits", 1, 0, 0) };
         let broadcast =
-            Dispatch { grid: [groups(TILE), groups(16), 1], ..side("broadcast", 0, 0, 0) };
+            Dispatch { grid: [groups(TILE), groups(HIGH), 1], ..side("broadcast", 0, 0, 0) };
         let tiles = Dispatch { grid: [groups(TILE), groups(TILE), 1], ..side("tiles", 0, 1, 0) };
         let gather = |tiled| [0, 1].map(|s| side("gather", s, tiled, groups(lanes)));
         let stream = [0, 1].map(|s| Dispatch {
@@ -151,10 +166,13 @@ impl Kernel for ContrastiveLoss {
         let of = |name, elements| Buffer::new(name, Elem::F32, elements, 1);
         let mut scratch = vec![of("diagonal", b)];
         let mut dispatches = match variant.name {
-            name @ ("logits" | "broadcast") => {
+            "logits" => {
                 scratch.push(of("work", b * b));
-                let product = if name == "logits" { logits } else { broadcast };
-                [vec![product], gather(0).into()].concat()
+                [vec![logits], gather(0).into()].concat()
+            }
+            "broadcast" => {
+                scratch.push(of("work", broadcast_parts(b)));
+                [vec![broadcast], gather(2).into()].concat()
             }
             name => {
                 scratch.push(of("work", 2 * b.div_ceil(TILE) * b));
@@ -172,7 +190,7 @@ impl Kernel for ContrastiveLoss {
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {
         let (b, d) = (shape["b"], shape["d"]);
-        let stored = if matches!(variant.name, "logits" | "broadcast") { 8 * b * b } else { 0 };
+        let stored = if variant.name == "logits" { 8 * b * b } else { 0 };
         Work::new(2 * b * b * d + 6 * b * b, dtype.bytes() * 2 * b * d + 8 * b + stored)
     }
 
@@ -195,11 +213,15 @@ fn presence(shape: &Shape) -> Vec<u32> {
     (0..shape["b"]).map(of).collect()
 }
 
-/// In which parts the strategy takes the log-sum-exp of a row.
-fn parts(variant: &Variant) -> Parts {
+/// In which parts the strategy takes the log-sum-exp of a row (side 0) or a column.
+fn parts(variant: &Variant, side: usize) -> Parts {
     match variant.name {
         "fused" => Parts::Runs { length: TILE, block: 4 },
         "tiled" => Parts::Tiles { width: TILE, lanes: 16 },
+        "broadcast" => {
+            let length = [TILE, HIGH][side];
+            Parts::Runs { length, block: length }
+        }
         _ => Parts::Whole,
     }
 }
@@ -231,7 +253,7 @@ fn contrastive_loss<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>>
             Some(logits) => Some(logits[if side == 0 { [i, j] } else { [j, i] }]),
             None => Some(logit(sides[side].row(i), sides[1 - side].row(j))),
         };
-        log_sum_exp(&(0..b).map(of).collect::<Vec<_>>(), parts(problem.variant))
+        log_sum_exp(&(0..b).map(of).collect::<Vec<_>>(), parts(problem.variant, side))
     };
     let lses = |side, rows: &Rows| by_rows(rows, b, 1, |i, mut out| out[0] = lse(side, i));
     let [of_rows, of_columns] = [0, 1].map(|side| lses(side, rows));
