@@ -17,9 +17,9 @@ pub enum Elem {
     I8,
     /// Signed codes, eight to a word, lowest nibble first.
     I4,
-    /// Signed codes of four bits as a word without sign bits: byte i holds code i + 8 and, above it,
-    /// code i + 4 plus 8. Weights are laid out so once, so that a kernel unpacks bytes and shifts
-    /// nothing but the whole word.
+    /// Signed codes of four bits as a word without sign bits: byte i holds code i plus 8 and, above
+    /// it, code i + 4 plus 8. Weights are laid out so once, so that a kernel unpacks bytes and
+    /// shifts nothing but the whole word.
     I4Split,
     /// Unsigned codes, sixteen to a word, lowest bits first.
     U2,

@@ -10,6 +10,9 @@ fn device(emulated: bool, features: &[&str]) -> Device {
     Device { emulated, features, ..Device::default() }
 }
 
+/// Queries of a decoder over the frames of an encoder.
+const LONG: &str = "b1h20q448k1500d64";
+
 fn chosen(kernel: &str, shape: &str, device: &Device) -> &'static str {
     let is_it = |item: &Item| item.name() == kernel && item.shape().to_string() == shape;
     let presets = [Preset::Models, Preset::Sweep, Preset::Smoke].into_iter();
@@ -22,6 +25,7 @@ fn chosen(kernel: &str, shape: &str, device: &Device) -> &'static str {
 
 #[test]
 fn untuned_devices_take_what_suits_shape_features_and_kind() {
+    // The last one is like SwiftShader, whose subgroups have four invocations.
     let gpu = device(false, &["subgroup", "shader-f16"]);
     let plain_gpu = device(false, &[]);
     let wide_cpu = device(true, &["subgroup", SUBGROUP_OF_8, "shader-f16"]);
@@ -34,6 +38,9 @@ fn untuned_devices_take_what_suits_shape_features_and_kind() {
         ("layer_norm", "r577d1024", "subgroup", "group", "thread", "thread"),
         ("layer_norm", "r257d1408", "subgroups", "group", "thread", "thread"),
         ("layer_norm", "r22200d30", "group", "group", "thread", "thread"),
+        ("linear_w8a8", "m77n768k768", "tiled_f16", "tiled", "broadcast_f16", "register"),
+        ("cross_attention", LONG, "subgroup_tile", "flash_wide", "subgroup_block", "flash"),
+        ("cross_attention", "b1h20q1k1500d64", "split_kv", "split_kv", "subgroup_block", "flash"),
         ("softmax", "r6000n500", "subgroup", "group", "registers", "thread"),
         ("softmax", "r4480n1500", "subgroups", "group", "thread", "thread"),
     ] {

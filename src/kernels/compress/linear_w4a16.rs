@@ -1,8 +1,8 @@
 //! Linear layer on int4 weights with a scale for each group along k, activations kept in floating
 //! point: GPTQ (arXiv 2210.17323), AWQ (arXiv 2306.00978).
 //!
-//! `q` is laid out once for this kernel ([`Elem::I4Split`]): of a word, one mask leaves codes 0 to 3
-//! a byte each, offset by 8, and one shift and the same mask codes 4 to 7.
+//! `q` is laid out once for this kernel ([`Elem::I4Split`]): of a word, one mask leaves codes 0 to
+//! 3 a byte each, offset by 8, and one shift and the same mask codes 4 to 7.
 
 use ndarray::{Array2, Ix1, Ix2};
 
