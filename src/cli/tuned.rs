@@ -48,7 +48,7 @@ pub fn apply(
         let found = tuning.of(&environment.fingerprint, &device.name, &device.backend);
         layers.extend(found.map(|found| Layer { origin, winners: &found.winners }));
     }
-    let chosen = choose(items, &layers, sources);
+    let chosen = choose(items, device, &layers, sources);
     tell(&chosen);
     Ok(chosen)
 }

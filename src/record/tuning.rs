@@ -36,6 +36,9 @@ pub struct TunedDevice {
 pub struct Winner {
     pub kernel: String,
     pub dtype: String,
+    /// How the floating-point side of i8 and i4 is stored, which other precisions say themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float: Option<String>,
     /// Sizes rounded down to powers of four.
     pub class: String,
     pub variant: String,
@@ -119,7 +122,8 @@ impl Tuning {
             self.devices.len() - 1
         });
         let winners = &mut self.devices[position].winners;
-        let key = |w: &Winner| (w.kernel.clone(), w.dtype.clone(), w.class.clone());
+        let key =
+            |w: &Winner| (w.kernel.clone(), w.dtype.clone(), w.float.clone(), w.class.clone());
         winners.retain(|known| key(known) != key(&winner));
         winners.push(winner);
         winners.sort_by_key(key);
@@ -139,6 +143,7 @@ mod tests {
         Winner {
             kernel: "softmax".to_owned(),
             dtype: "f32".to_owned(),
+            float: None,
             class: "r256n256".to_owned(),
             variant: variant.to_owned(),
             constants: BTreeMap::from([("WG".to_owned(), 16.0)]),

@@ -115,6 +115,17 @@ impl Item {
         }
     }
 
+    /// How the floating-point side of i8 and i4 is stored, which other precisions say themselves:
+    /// strategies that differ in it do not do the same.
+    pub fn float(&self) -> Option<&'static str> {
+        match self {
+            Item::Kernel(cell) => {
+                matches!(cell.dtype, Dtype::I8 | Dtype::I4).then(|| cell.variant.float.name())
+            }
+            Item::Pipeline(_) => None,
+        }
+    }
+
     pub fn shape(&self) -> &Shape {
         match self {
             Item::Kernel(cell) => &cell.shape,

@@ -24,16 +24,16 @@ const LEAST_GAIN: f64 = 1.02;
 /// device, in the order in which a kernel lists them, that has what it needs there and does the
 /// shape.
 pub fn by_rule<'a>(items: &'a [Item], device: &Device) -> Option<&'a Item> {
-    let can = |item: &&Item| match item {
-        Item::Kernel(cell) => {
-            let needs = cell.dialect().features(cell.variant.needs);
-            needs.iter().all(|feature| device.features.contains(feature))
-                && (cell.variant.refuses)(&cell.shape).is_none()
-        }
-        Item::Pipeline(_) => true,
-    };
-    let able: Vec<&Item> = items.iter().filter(can).collect();
+    let able: Vec<&Item> = items.iter().filter(|item| can(item, device)).collect();
     Suits::choose(&able, device.emulated, |item| item.suits()).copied()
+}
+
+/// Whether a device has what a strategy needs, and the strategy does the shape.
+fn can(item: &Item, device: &Device) -> bool {
+    let Item::Kernel(cell) = item else { return true };
+    let needs = cell.dialect().features(cell.variant.needs);
+    needs.iter().all(|feature| device.features.contains(feature))
+        && (cell.variant.refuses)(&cell.shape).is_none()
 }
 
 /// Other values for one constant of a strategy, one change at a time, as far as the device's
@@ -85,13 +85,19 @@ pub struct Chosen {
     pub stale: usize,
 }
 
-/// Leaves only the winner of each kernel, precision and shape whose class was tuned, with its
-/// constants, where it is among the cells chosen. Of several layers the first one counts that has a
-/// winner among the shaders in force.
-pub fn choose(items: Vec<Item>, layers: &[Layer<'_>], sources: &Sources) -> Chosen {
+/// Leaves only the winner of each kernel, precision, storage and shape whose class was tuned, with
+/// its constants, where it is among the cells chosen and can run: a shape of its class may be one that
+/// it refuses, and what ships was found on another device of that name. Of several layers the first
+/// one counts that has a winner among the shaders in force.
+pub fn choose(
+    items: Vec<Item>,
+    device: &Device,
+    layers: &[Layer<'_>],
+    sources: &Sources,
+) -> Chosen {
     let mut chosen = Chosen::default();
     let mut stale = HashSet::new();
-    let shape_of = |item: &Item| (item.name(), item.dtype(), item.shape().clone());
+    let shape_of = |item: &Item| (item.dtype(), item.float(), item.shape().clone());
     let mut rest = items.as_slice();
     while let Some(first) = rest.first() {
         // One shape of a kernel, all strategies and precisions, is one run of cells.
@@ -101,10 +107,11 @@ pub fn choose(items: Vec<Item>, layers: &[Layer<'_>], sources: &Sources) -> Chos
             let alike = || group.iter().filter(|other| shape_of(other) == shape_of(item));
             let winner = match winner_of(item, layers, sources) {
                 Some(Found::Current(origin, winner)) => alike()
-                    .find(|other| other.variant() == winner.variant)
+                    .find(|other| other.variant() == winner.variant && can(other, device))
                     .map(|_| (origin, winner)),
                 Some(Found::Stale(winner)) => {
-                    stale.insert((&winner.kernel, &winner.dtype, &winner.class));
+                    let Winner { kernel, dtype, float, class, .. } = winner;
+                    stale.insert((kernel, dtype, float, class));
                     None
                 }
                 None => None,
@@ -137,7 +144,9 @@ fn winner_of<'a>(item: &Item, layers: &[Layer<'a>], sources: &Sources) -> Option
     let mut stale = None;
     for &Layer { origin, winners } in layers {
         let of_item = |winner: &&Winner| {
-            winner.kernel == entry.name && winner.dtype == dtype.name() && winner.class == class
+            (&*winner.kernel, &*winner.dtype) == (entry.name, dtype.name())
+                && winner.float.as_deref() == item.float()
+                && winner.class == class
         };
         match winners.iter().find(of_item) {
             Some(winner) if winner.shader == shader => return Some(Found::Current(origin, winner)),
@@ -167,6 +176,7 @@ mod tests {
         [Winner {
             kernel: "softmax".to_owned(),
             dtype: "f32".to_owned(),
+            float: None,
             class: softmax()[0].shape().class(),
             variant: variant.to_owned(),
             constants: constants.collect::<BTreeMap<_, _>>(),
@@ -181,7 +191,9 @@ mod tests {
     fn chosen(items: Vec<Item>, layers: &[&[Winner]]) -> Chosen {
         let origins = ["first", "second"].into_iter();
         let layers = origins.zip(layers).map(|(origin, winners)| Layer { origin, winners });
-        choose(items, &layers.collect::<Vec<_>>(), &Sources::default())
+        let features = ["subgroup".to_owned()].into();
+        let device = Device { features, ..Device::default() };
+        choose(items, &device, &layers.collect::<Vec<_>>(), &Sources::default())
     }
 
     fn shader() -> String {
@@ -209,6 +221,14 @@ mod tests {
         let old = winner("thread", &[], "0".to_owned());
         let found = chosen(all.clone(), &[&old]);
         assert_eq!((ids(&found.items), found.stale, found.tuned.len()), (ids(&all), 1, 0));
+    }
+
+    #[test]
+    fn a_winner_that_cannot_run_leaves_its_rivals() {
+        let all = softmax();
+        assert!(all.iter().any(|item| item.variant() == "registers"));
+        let found = chosen(all.clone(), &[&winner("registers", &[], shader())]);
+        assert_eq!((found.items.len(), found.tuned.len()), (all.len(), 0));
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl Bench {
             device.winners.iter().any(|winner| {
                 winner.kernel == item.name()
                     && winner.dtype == item.dtype().name()
+                    && winner.float.as_deref() == item.float()
                     && (&winner.class, &winner.shader) == (&class, &shader)
             })
         }))
@@ -158,6 +159,7 @@ impl Bench {
         Some(Winner {
             kernel: item.name(),
             dtype: item.dtype().name().to_owned(),
+            float: item.float().map(str::to_owned),
             class: cell.shape.class(),
             variant: item.variant().to_owned(),
             constants: item.constants().into_iter().collect(),

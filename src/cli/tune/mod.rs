@@ -98,12 +98,14 @@ pub fn tune(args: &TuneArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(tally.close(&bench, &path))
 }
 
-/// The strategies of one kernel at one precision on the first shape of each class.
+/// The strategies of one kernel at one precision on the first shape of each class, apart by what
+/// they store.
 fn classes(items: Vec<Item>) -> Vec<Vec<Item>> {
-    let mut groups: Vec<((String, Dtype, String), Vec<Item>)> = Vec::new();
+    type Class = (String, Dtype, Option<&'static str>, String);
+    let mut groups: Vec<(Class, Vec<Item>)> = Vec::new();
     for item in items {
         let Item::Kernel(cell) = &item else { continue };
-        let key = (item.name(), item.dtype(), cell.shape.class());
+        let key = (item.name(), item.dtype(), item.float(), cell.shape.class());
         match groups.iter_mut().find(|(known, _)| *known == key) {
             None => groups.push((key, vec![item])),
             Some((_, group)) if group[0].shape() == item.shape() => group.push(item),

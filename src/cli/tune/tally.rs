@@ -64,7 +64,10 @@ impl Tally {
             let constants = winner.constants.iter().map(|(name, value)| format!(" {name}={value}"));
             rows.push([
                 winner.kernel.clone(),
-                winner.dtype.clone(),
+                match &winner.float {
+                    Some(float) => format!("{} with {float}", winner.dtype),
+                    None => winner.dtype.clone(),
+                },
                 winner.class.clone(),
                 format!("{}{}", winner.variant, constants.collect::<String>()),
                 if winner.gain > 1.0 { format!("{:.2}×", winner.gain) } else { "rule".to_owned() },
