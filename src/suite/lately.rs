@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use rayon::prelude::*;
+
 use super::cell::Cell;
 use crate::gpu::{Checks, Gpu, GpuError, Program, Shader};
 
-/// More than the stages of any pipeline.
-const KEPT: usize = 32;
+/// More than the stages of any pipeline, with checks and without.
+const KEPT: usize = 64;
 
 /// The latest in front.
 #[derive(Default)]
@@ -22,7 +24,43 @@ struct Text {
     checks: Checks,
 }
 
+/// A cell to compile: its text and how many inputs it binds.
+pub struct Wanted<'a> {
+    pub cell: &'a Cell,
+    pub source: String,
+    pub inputs: usize,
+    pub checks: Checks,
+}
+
 impl Lately {
+    /// Compiles what is not at hand yet, on all cores: a driver spends ten milliseconds a program on
+    /// one of them. What fails is left to `program`, which says why.
+    pub fn ahead(&self, gpu: &Gpu, wanted: Vec<Wanted<'_>>) {
+        let mut kept = self.0.borrow_mut();
+        let mut shaders: Vec<(Text, Option<Shader>, Vec<&Cell>)> = Vec::new();
+        for Wanted { cell, source, inputs, checks } in wanted {
+            let text = Text { source, inputs, written: cell.launch().written(), checks };
+            if let Some((.., cells)) = shaders.iter_mut().find(|(known, ..)| *known == text) {
+                cells.push(cell);
+                continue;
+            }
+            let known = kept.iter().position(|(known, _)| *known == text);
+            let shader = known.and_then(|position| kept.remove(position)).map(|(_, shader)| shader);
+            shaders.push((text, shader, vec![cell]));
+        }
+        let compile = |(text, shader, cells): (Text, Option<Shader>, Vec<&Cell>)| {
+            let new = || gpu.shader(&text.source, text.inputs, text.written, text.checks);
+            let mut shader = shader.map_or_else(new, Ok).ok()?;
+            for cell in cells {
+                gpu.program(&mut shader, &cell.launch(), cell.variant).ok();
+            }
+            Some((text, shader))
+        };
+        let compiled: Vec<_> = shaders.into_par_iter().filter_map(compile).collect();
+        compiled.into_iter().for_each(|shader| kept.push_front(shader));
+        kept.truncate(KEPT);
+    }
+
     /// The program of a cell, whose shader may be at hand from another shape.
     pub fn program(
         &self,

@@ -132,6 +132,8 @@ impl Session {
         alive("compiling", 0.0);
         let chain = choice.draw(self.seed);
         let started = Instant::now();
+        let inputs = chain.inputs.iter().map(|inputs| inputs.tensors.len());
+        self.compile_ahead(chain.cells.iter().zip(inputs), task);
         let programs = self.compile_chain(&chain, self.checks())?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         alive("verifying", expected_s(ideal_s));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cell::Cell;
 use super::item::Item;
-use super::lately::Lately;
+use super::lately::{Lately, Wanted};
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
@@ -225,6 +225,23 @@ impl Session {
         self.lately.program(&self.gpu, cell, cell.source(&self.sources), inputs, checks)
     }
 
+    /// Compiles cells, each with the number of its inputs, for all that a task does with them.
+    pub(super) fn compile_ahead<'a>(
+        &self,
+        cells: impl Iterator<Item = (&'a Cell, usize)> + Clone,
+        task: &Task,
+    ) {
+        let is_timed_without = task.plan().and_then(|plan| plan.trusted()).is_some();
+        let others = [Checks::Trusted].into_iter().filter(|_| is_timed_without);
+        let wanted = std::iter::once(self.checks).chain(others).flat_map(|checks| {
+            cells.clone().map(move |(cell, inputs)| {
+                let source = cell.source(&self.sources);
+                Wanted { cell, source, inputs, checks }
+            })
+        });
+        self.lately.ahead(&self.gpu, wanted.collect());
+    }
+
     /// Seconds per dispatch in one pass of `batch`.
     pub fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
         let reading = self.clocks.time(&self.gpu, &prepared.0, batch)?;
@@ -318,6 +335,7 @@ impl Session {
         alive("compiling", 0.0);
         let inputs = Arc::new(self.timed_inputs(cell));
         let started = Instant::now();
+        self.compile_ahead([(cell, inputs.tensors.len())].into_iter(), task);
         let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         let scope = self.scope(cell, task);
