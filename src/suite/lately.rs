@@ -33,8 +33,8 @@ pub struct Wanted<'a> {
 }
 
 impl Lately {
-    /// Compiles what is not at hand yet, on all cores: a driver spends ten milliseconds a program on
-    /// one of them. What fails is left to `program`, which says why.
+    /// Compiles what is not at hand yet, on all cores: a driver spends ten milliseconds a program
+    /// on one of them. What fails is left to `program`, which says why.
     pub fn ahead(&self, gpu: &Gpu, wanted: Vec<Wanted<'_>>) {
         let mut kept = self.0.borrow_mut();
         let mut shaders: Vec<(Text, Option<Shader>, Vec<&Cell>)> = Vec::new();

@@ -86,9 +86,9 @@ pub struct Chosen {
 }
 
 /// Leaves only the winner of each kernel, precision, storage and shape whose class was tuned, with
-/// its constants, where it is among the cells chosen and can run: a shape of its class may be one that
-/// it refuses, and what ships was found on another device of that name. Of several layers the first
-/// one counts that has a winner among the shaders in force.
+/// its constants, where it is among the cells chosen and can run: a shape of its class may be one
+/// that it refuses, and what ships was found on another device of that name. Of several layers the
+/// first one counts that has a winner among the shaders in force.
 pub fn choose(
     items: Vec<Item>,
     device: &Device,
