@@ -360,9 +360,9 @@ pub fn outcome(run: &Run, exhausted: bool) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Preset, Variant};
-    use crate::shader::{Dialect, SUBGROUP_OF_8};
-    use crate::suite::items;
+    use crate::kernel::Preset;
+    use crate::shader::SUBGROUP_OF_8;
+    use crate::suite::{Cell, items};
 
     #[test]
     fn a_taste_has_every_kernel_once_by_a_strategy_that_does_its_shape() {
@@ -377,11 +377,8 @@ mod tests {
             assert_eq!(taste.iter().map(Item::name).collect::<Vec<_>>(), names);
             for item in &taste {
                 let Item::Kernel(cell) = item else { continue };
-                let can = |variant: &Variant| {
-                    let needs = Dialect::of(variant, cell.dtype).features(variant.needs);
-                    (variant.refuses)(&cell.shape).is_none()
-                        && needs.iter().all(|need| device.features.contains(need))
-                };
+                let has = |feature: &str| device.features.iter().any(|known| known == feature);
+                let can = |variant| Cell { variant, ..cell.clone() }.unfit(has).is_none();
                 let hopeless = !cell.entry.kernel.spec().variants.iter().any(can);
                 assert!(can(cell.variant) || hopeless, "{}", item.id());
             }

@@ -57,6 +57,14 @@ impl Cell {
         Dialect::of(self.variant, self.dtype)
     }
 
+    /// Why it cannot run on a device with these features, where it cannot.
+    pub fn unfit(&self, has: impl Fn(&str) -> bool) -> Option<String> {
+        let needs = self.dialect().features(self.variant.needs).into_iter();
+        let missing = needs.into_iter().find(|feature| !has(feature));
+        let missing = missing.map(|feature| format!("needs {feature}"));
+        missing.or_else(|| (self.variant.refuses)(&self.shape))
+    }
+
     /// The other strategies that take slices of this shape one after the other.
     pub fn cut_by(&self) -> Vec<&'static str> {
         let is_cut = |variant: &&'static Variant| {

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use rayon::prelude::*;
 
 use super::cell::Cell;
+use super::session::Session;
+use super::task::Task;
 use crate::gpu::{Checks, Gpu, GpuError, Program, Shader};
 
 /// More than the stages of any pipeline, with checks and without.
@@ -25,17 +27,17 @@ struct Text {
 }
 
 /// A cell to compile: its text and how many inputs it binds.
-pub struct Wanted<'a> {
-    pub cell: &'a Cell,
-    pub source: String,
-    pub inputs: usize,
-    pub checks: Checks,
+struct Wanted<'a> {
+    cell: &'a Cell,
+    source: String,
+    inputs: usize,
+    checks: Checks,
 }
 
 impl Lately {
     /// Compiles what is not at hand yet, on all cores: a driver spends ten milliseconds a program
     /// on one of them. What fails is left to `program`, which says why.
-    pub fn ahead(&self, gpu: &Gpu, wanted: Vec<Wanted<'_>>) {
+    fn ahead(&self, gpu: &Gpu, wanted: Vec<Wanted<'_>>) {
         let mut kept = self.0.borrow_mut();
         let mut shaders: Vec<(Text, Option<Shader>, Vec<&Cell>)> = Vec::new();
         for Wanted { cell, source, inputs, checks } in wanted {
@@ -62,7 +64,7 @@ impl Lately {
     }
 
     /// The program of a cell, whose shader may be at hand from another shape.
-    pub fn program(
+    fn program(
         &self,
         gpu: &Gpu,
         cell: &Cell,
@@ -89,5 +91,34 @@ impl Lately {
 
     pub fn forget(&self) {
         self.0.borrow_mut().clear();
+    }
+}
+
+impl Session {
+    /// What was compiled lately serves the next shape of the same shader too.
+    pub(super) fn compile(
+        &self,
+        cell: &Cell,
+        inputs: usize,
+        checks: Checks,
+    ) -> Result<Program, GpuError> {
+        self.lately.program(&self.gpu, cell, cell.source(&self.sources), inputs, checks)
+    }
+
+    /// Compiles cells, each with the number of its inputs, for all that a task does with them.
+    pub(super) fn compile_ahead<'a>(
+        &self,
+        cells: impl Iterator<Item = (&'a Cell, usize)> + Clone,
+        task: &Task,
+    ) {
+        let is_timed_without = task.plan().and_then(|plan| plan.trusted()).is_some();
+        let others = [Checks::Trusted].into_iter().filter(|_| is_timed_without);
+        let wanted = std::iter::once(self.checks()).chain(others).flat_map(|checks| {
+            cells.clone().map(move |(cell, inputs)| {
+                let source = cell.source(&self.sources);
+                Wanted { cell, source, inputs, checks }
+            })
+        });
+        self.lately.ahead(&self.gpu, wanted.collect());
     }
 }

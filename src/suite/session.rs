@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cell::Cell;
 use super::item::Item;
-use super::lately::{Lately, Wanted};
+use super::lately::Lately;
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
@@ -14,7 +14,7 @@ use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Checked, Failure, Scope, verify};
 use super::{environment, peaks};
-use crate::gpu::{Checks, Clocks, Gpu, GpuError, Program, Selector, Step, Sweep};
+use crate::gpu::{Checks, Clocks, Gpu, GpuError, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
 use crate::kernel::{Dtype, Shape};
 use crate::measure::canary;
@@ -45,7 +45,7 @@ pub struct Session {
     pub(super) host_sweep: Option<HostSweep>,
     pub(super) timer: record::Timer,
     pub(super) interrupt: Arc<AtomicBool>,
-    lately: Lately,
+    pub(super) lately: Lately,
     /// Host time of verification in the cell under way.
     pub(super) verifying_s: f64,
 }
@@ -215,33 +215,6 @@ impl Session {
         }
     }
 
-    /// What was compiled lately serves the next shape of the same shader too.
-    pub(super) fn compile(
-        &self,
-        cell: &Cell,
-        inputs: usize,
-        checks: Checks,
-    ) -> Result<Program, GpuError> {
-        self.lately.program(&self.gpu, cell, cell.source(&self.sources), inputs, checks)
-    }
-
-    /// Compiles cells, each with the number of its inputs, for all that a task does with them.
-    pub(super) fn compile_ahead<'a>(
-        &self,
-        cells: impl Iterator<Item = (&'a Cell, usize)> + Clone,
-        task: &Task,
-    ) {
-        let is_timed_without = task.plan().and_then(|plan| plan.trusted()).is_some();
-        let others = [Checks::Trusted].into_iter().filter(|_| is_timed_without);
-        let wanted = std::iter::once(self.checks).chain(others).flat_map(|checks| {
-            cells.clone().map(move |(cell, inputs)| {
-                let source = cell.source(&self.sources);
-                Wanted { cell, source, inputs, checks }
-            })
-        });
-        self.lately.ahead(&self.gpu, wanted.collect());
-    }
-
     /// Seconds per dispatch in one pass of `batch`.
     pub fn time(&self, prepared: &Prepared, batch: u32) -> Result<f64, GpuError> {
         let reading = self.clocks.time(&self.gpu, &prepared.0, batch)?;
@@ -374,11 +347,7 @@ impl Session {
     }
 
     pub(super) fn unsupported(&self, cell: &Cell) -> Option<String> {
-        let wanted = cell.dialect().features(cell.variant.needs).into_iter();
-        let missing = wanted.into_iter().find(|feature| !self.gpu.report.has(feature));
-        missing
-            .map(|feature| format!("needs {feature}"))
-            .or_else(|| (cell.variant.refuses)(&cell.shape))
+        cell.unfit(|feature| self.gpu.report.has(feature))
             .or_else(|| self.gpu.report.leaves_loops((cell.variant.turns)(&cell.shape)))
     }
 

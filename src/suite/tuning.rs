@@ -31,9 +31,7 @@ pub fn by_rule<'a>(items: &'a [Item], device: &Device) -> Option<&'a Item> {
 /// Whether a device has what a strategy needs, and the strategy does the shape.
 fn can(item: &Item, device: &Device) -> bool {
     let Item::Kernel(cell) = item else { return true };
-    let needs = cell.dialect().features(cell.variant.needs);
-    needs.iter().all(|feature| device.features.contains(feature))
-        && (cell.variant.refuses)(&cell.shape).is_none()
+    cell.unfit(|feature| device.features.iter().any(|known| known == feature)).is_none()
 }
 
 /// Other values for one constant of a strategy, one change at a time, as far as the device's

@@ -95,26 +95,25 @@ fn merged(base: Vec<Listed>, head: Vec<Listed>) -> Vec<Candidate> {
     head.iter().chain(only_base).map(of).collect()
 }
 
-/// What is worth comparing on a device: without filters `quick` takes of each kernel the strategy
-/// that the rules choose; those made for GPUs are left out on a CPU driver unless named.
+/// The taste of `--quick`: of each kernel the first shape by the strategy that the rules choose.
 ///
 /// # Errors
 /// As for `run`.
-pub fn suited(
+pub fn taste(
     mut candidates: Vec<Candidate>,
     flags: &PairFlags,
-    base: &Source,
     device: &Device,
 ) -> Result<Vec<Candidate>, Failure> {
-    // Of programs, whose rules are their own, the first cells are taken instead.
-    let is_taste = flags.quick && flags.selection.filters.is_empty();
-    if is_taste && !matches!(base, Source::Binary(_)) {
-        let taste = first_shapes(&select::select(&flags.selection)?, device);
-        let taste: HashSet<String> = taste.iter().map(Item::id).collect();
-        candidates.retain(|candidate| taste.contains(&candidate.id));
-    }
-    if !device.emulated || !flags.selection.variant.is_empty() {
-        return Ok(candidates);
+    let taste = first_shapes(&select::select(&flags.selection)?, device);
+    let taste: HashSet<String> = taste.iter().map(Item::id).collect();
+    candidates.retain(|candidate| taste.contains(&candidate.id));
+    Ok(candidates)
+}
+
+/// Strategies made for GPUs are left out on a CPU driver unless named.
+pub fn suited(candidates: Vec<Candidate>, flags: &PairFlags, emulated: bool) -> Vec<Candidate> {
+    if !emulated || !flags.selection.variant.is_empty() {
+        return candidates;
     }
     let gpu_only: Vec<String> = items(flags.selection.preset())
         .iter()
@@ -131,5 +130,5 @@ pub fn suited(
             before - kept.len()
         );
     }
-    Ok(kept)
+    kept
 }

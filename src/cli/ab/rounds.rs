@@ -1,6 +1,6 @@
 //! The run: both sides of every cell prepared, then rounds of blocks and looks at them.
 
-use super::candidates::{Candidate, candidates, suited};
+use super::candidates::{Candidate, candidates, suited, taste};
 use super::contest::{Contest, Settled};
 use super::flags::PairFlags;
 use super::lanes::Lanes;
@@ -67,7 +67,9 @@ impl Job<'_> {
         if let Some(previous) = &self.previous {
             confirm::same_machine(previous, &environment)?;
         }
-        let chosen = suited(chosen, self.flags, &self.base, &environment.device)?;
+        let device = &environment.device;
+        let chosen = if self.is_taste() { taste(chosen, self.flags, device)? } else { chosen };
+        let chosen = suited(chosen, self.flags, device.emulated);
         let contest = |candidate: Candidate| {
             let mut contest = Contest::new(candidate);
             let (checks, sample_s) = (self.flags.checks.name(), self.flags.sample_s());
@@ -92,6 +94,13 @@ impl Job<'_> {
             file.finish_comparison(&comparison).map_err(output::failure)?;
         }
         Ok(Done { comparison, exhausted })
+    }
+
+    /// Whether `--quick` leaves a few cells: not where others are named, and of programs, whose
+    /// rules are their own, it has taken the first ones already.
+    fn is_taste(&self) -> bool {
+        let are_named = !self.flags.selection.filters.is_empty() || self.previous.is_some();
+        self.flags.quick && !are_named && !matches!(self.base, Source::Binary(_))
     }
 
     /// Smallest change of a cell that is worth a verdict, as a fraction.
