@@ -4,7 +4,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
+
+/// Values that are converted in one call.
+const AT_ONCE: usize = 1024;
 
 /// The element type of one buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +70,31 @@ impl Elem {
         if self == Elem::F16 { f16::from_f32(value).to_f32() } else { value }
     }
 
+    /// The same for many values, which takes a fraction of the time.
+    pub fn round_all(self, values: &mut [f32]) {
+        if self == Elem::F16 {
+            let mut halves = [f16::ZERO; AT_ONCE];
+            for values in values.chunks_mut(AT_ONCE) {
+                let halves = &mut halves[..values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.convert_to_f32_slice(values);
+            }
+        }
+    }
+
     /// The little-endian bytes of floating-point values already rounded to the type.
     pub fn encode(self, values: &[f32]) -> Cow<'_, [u8]> {
         if self != Elem::F16 {
             return bytemuck::cast_slice(values).into();
         }
         let mut bytes = vec![0; 2 * values.len()];
-        let places = bytes.par_chunks_exact_mut(2).zip(values);
-        places.for_each(|(place, &v)| place.copy_from_slice(&f16::from_f32(v).to_le_bytes()));
+        let places = bytes.par_chunks_mut(2 * AT_ONCE).zip(values.par_chunks(AT_ONCE));
+        places.for_each(|(place, values)| {
+            let mut halves = [f16::ZERO; AT_ONCE];
+            let halves = &mut halves[..values.len()];
+            halves.convert_from_f32_slice(values);
+            place.copy_from_slice(bytemuck::cast_slice(halves));
+        });
         bytes.into()
     }
 
@@ -94,16 +115,21 @@ impl Elem {
 
     /// The same for some consecutive elements.
     pub fn decode_range(self, bytes: &[u8], elements: Range<usize>) -> Vec<f64> {
-        fn wide<A: bytemuck::Pod + Into<f64>>(bytes: &[u8]) -> Vec<f64> {
-            bytemuck::pod_collect_to_vec::<u8, A>(bytes).into_iter().map(A::into).collect()
+        fn wide<A: Into<f64>>(bytes: &[u8], of: fn([u8; 4]) -> A) -> Vec<f64> {
+            bytes.as_chunks().0.iter().map(|&word| of(word).into()).collect()
         }
         let each = self.bits() / 8;
         let range = || &bytes[elements.start * each..elements.end * each];
         match self {
-            Elem::F32 => wide::<f32>(range()),
-            Elem::F16 => wide::<f16>(range()),
-            Elem::U32 => wide::<u32>(range()),
-            Elem::I32 => wide::<i32>(range()),
+            Elem::F32 => wide(range(), f32::from_le_bytes),
+            Elem::F16 => {
+                let mut values = vec![0.0; elements.len()];
+                let halves: Vec<f16> = bytemuck::pod_collect_to_vec(range());
+                halves.convert_to_f64_slice(&mut values);
+                values
+            }
+            Elem::U32 => wide(range(), u32::from_le_bytes),
+            Elem::I32 => wide(range(), i32::from_le_bytes),
             Elem::I8 | Elem::I4 | Elem::I4Split | Elem::U2 => {
                 elements.map(|index| f64::from(self.code(bytes, index))).collect()
             }
@@ -113,13 +139,14 @@ impl Elem {
     /// The first element that is infinite or not a number, by its bits.
     pub fn first_nonfinite(self, bytes: &[u8]) -> Option<usize> {
         match self {
-            Elem::F32 => bytes.par_chunks_exact(4).position_first(|word| {
-                u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & 0x7f80_0000
-                    == 0x7f80_0000
-            }),
-            Elem::F16 => bytes
-                .par_chunks_exact(2)
-                .position_first(|half| u16::from_le_bytes([half[0], half[1]]) & 0x7c00 == 0x7c00),
+            Elem::F32 => {
+                let infinite = |word| u32::from_le_bytes(word) & 0x7f80_0000 == 0x7f80_0000;
+                first_of(bytes.as_chunks::<4>().0, infinite)
+            }
+            Elem::F16 => {
+                let infinite = |half| u16::from_le_bytes(half) & 0x7c00 == 0x7c00;
+                first_of(bytes.as_chunks::<2>().0, infinite)
+            }
             _ => None,
         }
     }
@@ -145,6 +172,14 @@ impl Elem {
         let left = (word ^ self.zeros()) << (32 - bits - self.place(index % each));
         if self == Elem::U2 { (left >> (32 - bits)) as i32 } else { left as i32 >> (32 - bits) }
     }
+}
+
+/// The first place that `is` true of. Blocks are gone through to their end, which vectorises.
+fn first_of<T: Copy + Sync>(all: &[T], is: impl Fn(T) -> bool + Sync) -> Option<usize> {
+    let any = |block: &[T]| block.iter().fold(false, |found, &one| found | is(one));
+    let block = all.par_chunks(AT_ONCE).position_first(any)?;
+    let first = block * AT_ONCE;
+    all[first..].iter().position(|&one| is(one)).map(|index| first + index)
 }
 
 #[cfg(test)]
@@ -186,6 +221,11 @@ mod tests {
         let halves = Elem::F16.encode(&[65_504.0, -0.0, f32::INFINITY]);
         assert_eq!(Elem::F16.first_nonfinite(&halves), Some(2));
         assert_eq!(Elem::U32.first_nonfinite(&[0xff; 8]), None);
+        let mut many = vec![1.0; 3 * AT_ONCE];
+        many[2 * AT_ONCE + 7..].fill(f32::NAN);
+        for elem in [Elem::F32, Elem::F16] {
+            assert_eq!(elem.first_nonfinite(&elem.encode(&many)), Some(2 * AT_ONCE + 7));
+        }
     }
 
     #[test]

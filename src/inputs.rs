@@ -11,6 +11,9 @@ use crate::kernel::{Dtype, Elem, Variant};
 pub use crate::params::{Params, Scalar};
 use crate::rng;
 
+/// Values that one thread draws at a time.
+const AT_ONCE: usize = 4096;
+
 /// Draws tensors of one precision from one distribution under one seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Generator<'a> {
@@ -69,36 +72,52 @@ impl<'a> Generator<'a> {
             (octaves * (index as usize / plane) as f32 / steps as f32).exp2()
         };
         let outlier = |channel: u32| rng::word(self.seed, 0x0c4a, channel).is_multiple_of(171);
-        self.tensor(name, dims, |stream, index| {
-            let normal = || rng::normal(self.seed, stream, index);
-            let sign = || if rng::word(self.seed, stream, index) & 1 == 0 { 1.0 } else { -1.0 };
-            match self.distribution {
-                Distribution::Normal
-                | Distribution::Needle
-                | Distribution::Edges
-                | Distribution::User => normal(),
-                Distribution::Integers => self.integer(stream, index) as f32,
-                Distribution::Offset => 1000.0 + normal(),
-                Distribution::Small => 1e-3 * normal(),
-                Distribution::Large => 30.0 * normal(),
-                Distribution::Constant => 1000.1,
-                Distribution::Outliers if outlier(index % width) => 20.0 * normal(),
-                Distribution::Outliers => normal(),
-                Distribution::Ties => 0.5 * rng::integer(self.seed, stream, index, 4) as f32,
-                Distribution::Extreme => 127.0 * sign(),
-                Distribution::Ratio => ratio(index) * normal(),
-                Distribution::Subnormal if half => 1e-5 * normal(),
-                Distribution::Subnormal => 1e-39 * normal(),
+        let (normals, words) = (self.normals(name), self.stream(name));
+        let sign = |index| if words.word(index) & 1 == 0 { 1.0 } else { -1.0 };
+        let normal = |offset: f32, scale: f32| {
+            self.tensor(name, dims, |index| offset + scale * normals.at(index))
+        };
+        match self.distribution {
+            Distribution::Normal
+            | Distribution::Needle
+            | Distribution::Edges
+            | Distribution::User => normal(0.0, 1.0),
+            Distribution::Integers => {
+                self.tensor(name, dims, |index| self.integer(words, index) as f32)
             }
-        })
+            Distribution::Offset => normal(1000.0, 1.0),
+            Distribution::Small => normal(0.0, 1e-3),
+            Distribution::Large => normal(0.0, 30.0),
+            Distribution::Constant => self.tensor(name, dims, |_| 1000.1),
+            Distribution::Outliers => self.tensor(name, dims, |index| {
+                let scale = if outlier(index % width) { 20.0 } else { 1.0 };
+                scale * normals.at(index)
+            }),
+            Distribution::Ties => {
+                self.tensor(name, dims, |index| 0.5 * words.integer(index, 4) as f32)
+            }
+            Distribution::Extreme => self.tensor(name, dims, |index| 127.0 * sign(index)),
+            Distribution::Ratio => {
+                self.tensor(name, dims, |index| ratio(index) * normals.at(index))
+            }
+            Distribution::Subnormal => normal(0.0, if half { 1e-5 } else { 1e-39 }),
+        }
     }
 
     /// In f16 only sums up to 2^11 are exact: -1, 0 and 1, half of them zero. Otherwise -15 to 15.
-    fn integer(&self, stream: u32, index: u32) -> i32 {
+    fn integer(&self, stream: rng::Stream, index: u32) -> i32 {
         match self.storage {
-            Elem::F16 => rng::integer(self.seed, stream, index, 2) / 2,
-            _ => rng::integer(self.seed, stream, index, 15),
+            Elem::F16 => stream.integer(index, 2) / 2,
+            _ => stream.integer(index, 15),
         }
+    }
+
+    fn stream(&self, tensor: &str) -> rng::Stream {
+        rng::Stream::new(self.seed, stream_of(tensor))
+    }
+
+    fn normals(&self, tensor: &str) -> rng::Normals {
+        rng::Normals::new(self.seed, stream_of(tensor))
     }
 
     /// A parameter tensor (weights, gains, biases): standard normal whatever the distribution of
@@ -106,10 +125,14 @@ impl<'a> Generator<'a> {
     pub fn weight(&self, name: &'static str, dims: &[usize], scale: f32) -> Tensor {
         match self.distribution {
             Distribution::Integers => self.data(name, dims),
-            _ => self.tensor(name, dims, |stream, index| {
-                let column = self.columns.map_or(1.0, |columns| columns.at(dims, index));
-                column * scale * rng::normal(self.seed, stream, index)
-            }),
+            _ => {
+                let normals = self.normals(name);
+                let Some(columns) = self.columns else {
+                    return self.tensor(name, dims, |index| scale * normals.at(index));
+                };
+                let scale = |index| columns.at(dims, index) * scale;
+                self.tensor(name, dims, |index| scale(index) * normals.at(index))
+            }
         }
     }
 
@@ -120,7 +143,7 @@ impl<'a> Generator<'a> {
         dims: &[usize],
         value: impl Fn(usize) -> f32 + Sync,
     ) -> Tensor {
-        self.tensor(name, dims, |_, index| value(index as usize))
+        self.tensor(name, dims, |index| value(index as usize))
     }
 
     /// A tensor of the user in the storage type, where there is one of that name.
@@ -136,17 +159,24 @@ impl<'a> Generator<'a> {
         &self,
         name: &'static str,
         dims: &[usize],
-        draw: impl Fn(u32, u32) -> f32 + Sync,
+        draw: impl Fn(u32) -> f32 + Sync,
     ) -> Tensor {
         if let Some(tensor) = self.user(name, dims) {
             return tensor;
         }
-        let stream = name.bytes().fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-        let draw = |index: u32| self.storage.round(draw(stream, index));
-        let len = dims.iter().product::<usize>() as u32;
-        let values: Vec<f32> = (0..len).into_par_iter().map(draw).collect();
+        let mut values = vec![0.0; dims.iter().product()];
+        values.par_chunks_mut(AT_ONCE).enumerate().for_each(|(block, values)| {
+            let first = (block * AT_ONCE) as u32;
+            values.iter_mut().zip(first..).for_each(|(value, index)| *value = draw(index));
+            self.storage.round_all(values);
+        });
         Tensor { name, elem: self.storage, values: Values::Float(shaped(dims, values)) }
     }
+}
+
+/// The stream of random numbers that is a tensor's own.
+fn stream_of(tensor: &str) -> u32 {
+    tensor.bytes().fold(17_u32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()))
 }
 
 fn flat<A>(array: &ArrayD<A>) -> &[A] {
@@ -224,7 +254,8 @@ impl Inputs {
         let tensor = self.tensors.iter().find(|tensor| tensor.name == name);
         let tensor = tensor.unwrap_or_else(|| panic!("no tensor {name}"));
         let limit = if tensor.elem == Elem::F16 { 65_504.0 } else { f32::MAX };
-        let value = |index| (factor * rng::normal(seed, 0xfea7, index)).clamp(-limit, limit);
+        let normals = rng::Normals::new(seed, 0xfea7);
+        let value = |index| (factor * normals.at(index)).clamp(-limit, limit);
         let rounded = |index| f64::from(tensor.elem.round(value(index)));
         let len = tensor.dims().iter().product::<usize>() as u32;
         let values: Vec<f64> = (0..len).into_par_iter().map(rounded).collect();
@@ -290,11 +321,13 @@ impl Tensor {
 
     /// Fills the elements whose flat index is `unused` with a huge number, so that a kernel that
     /// reads padding or an absent modality shows it.
-    pub fn with_garbage(mut self, unused: impl Fn(usize) -> bool) -> Self {
+    pub fn with_garbage(mut self, unused: impl Fn(usize) -> bool + Sync) -> Self {
         let garbage = if self.elem == Elem::F16 { 6e4 } else { 1e30 };
         if let Values::Float(array) = &mut self.values {
-            let padding = array.iter_mut().enumerate().filter(|(index, _)| unused(*index));
-            padding.for_each(|(_, value)| *value = self.elem.round(garbage));
+            let garbage = self.elem.round(garbage);
+            let all = array.as_slice_mut().expect("tensors are row-major").par_iter_mut();
+            let padding = all.enumerate().filter(|(index, _)| unused(*index));
+            padding.for_each(|(_, value)| *value = garbage);
         }
         self
     }

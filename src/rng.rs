@@ -9,7 +9,41 @@ use std::sync::LazyLock;
 /// The permutation is the output function of PCG-RXS-M-XS-32 (O'Neill, "PCG", HMC-CS-2014-0905),
 /// applied to the index, the stream and the seed in turn.
 pub fn word(seed: u32, stream: u32, index: u32) -> u32 {
-    permute(index.wrapping_add(permute(stream.wrapping_add(permute(seed)))))
+    Stream::new(seed, stream).word(index)
+}
+
+/// Uniform in the open interval (0, 1), 24 bits.
+pub fn uniform(seed: u32, stream: u32, index: u32) -> f32 {
+    ((word(seed, stream, index) >> 8) as f32 + 0.5) * (1.0 / 16_777_216.0)
+}
+
+/// Standard normal, one draw per index.
+pub fn normal(seed: u32, stream: u32, index: u32) -> f32 {
+    Normals::new(seed, stream).at(index)
+}
+
+/// Uniform integer in `-limit..=limit`.
+pub fn integer(seed: u32, stream: u32, index: u32, limit: u32) -> i32 {
+    Stream::new(seed, stream).integer(index, limit)
+}
+
+/// One stream under one seed.
+#[derive(Clone, Copy)]
+pub struct Stream(u32);
+
+impl Stream {
+    pub fn new(seed: u32, stream: u32) -> Self {
+        Stream(permute(stream.wrapping_add(permute(seed))))
+    }
+
+    pub fn word(self, index: u32) -> u32 {
+        permute(index.wrapping_add(self.0))
+    }
+
+    pub fn integer(self, index: u32, limit: u32) -> i32 {
+        let span = 2 * limit + 1;
+        ((u64::from(self.word(index)) * u64::from(span)) >> 32) as i32 - limit as i32
+    }
 }
 
 fn permute(x: u32) -> u32 {
@@ -18,25 +52,35 @@ fn permute(x: u32) -> u32 {
     (mixed >> 22) ^ mixed
 }
 
-/// Uniform in the open interval (0, 1), 24 bits.
-pub fn uniform(seed: u32, stream: u32, index: u32) -> f32 {
-    ((word(seed, stream, index) >> 8) as f32 + 0.5) * (1.0 / 16_777_216.0)
+/// A stream of standard normals: linear between 2^16 quantiles, so that drawing costs a table
+/// look-up and not a logarithm and a cosine. No draw is beyond 4.33.
+#[derive(Clone, Copy)]
+pub struct Normals {
+    stream: Stream,
+    quantiles: &'static Quantiles,
 }
 
-/// Standard normal, one draw per index: linear between 2^16 quantiles, so that drawing costs a
-/// table look-up and not a logarithm and a cosine. No draw is beyond 4.33.
-pub fn normal(seed: u32, stream: u32, index: u32) -> f32 {
-    let word = word(seed, stream, index);
-    let cell = (word >> 16) as usize;
-    let (low, high) = (QUANTILES[cell], QUANTILES[cell + 1]);
-    low + (high - low) * ((word & 0xffff) as f32 * (1.0 / 65_536.0))
+impl Normals {
+    pub fn new(seed: u32, stream: u32) -> Self {
+        Normals { stream: Stream::new(seed, stream), quantiles: &QUANTILES }
+    }
+
+    pub fn at(self, index: u32) -> f32 {
+        let word = self.stream.word(index);
+        let cell = (word >> 16) as usize;
+        let (low, high) = (self.quantiles[cell], self.quantiles[cell + 1]);
+        low + (high - low) * ((word & 0xffff) as f32 * (1.0 / 65_536.0))
+    }
 }
+
+/// One more than there are steps between them.
+type Quantiles = [f32; 65_537];
 
 /// Quantiles of the standard normal at (i + 1/2) / 65537 for i up to 65536, from a portable `erfc`
 /// so that every platform has the same bits.
-static QUANTILES: LazyLock<Vec<f32>> = LazyLock::new(|| {
+static QUANTILES: LazyLock<Box<Quantiles>> = LazyLock::new(|| {
     const HALF: usize = 32_768;
-    let mut table = vec![0.0_f32; 2 * HALF + 1];
+    let mut table = Box::new([0.0_f32; 2 * HALF + 1]);
     let mut z = 0.0_f64;
     for i in 1..=HALF {
         let beyond = (HALF - i) as f64 + 0.5;
@@ -51,12 +95,6 @@ static QUANTILES: LazyLock<Vec<f32>> = LazyLock::new(|| {
     }
     table
 });
-
-/// Uniform integer in `-limit..=limit`.
-pub fn integer(seed: u32, stream: u32, index: u32, limit: u32) -> i32 {
-    let span = 2 * limit + 1;
-    ((u64::from(word(seed, stream, index)) * u64::from(span)) >> 32) as i32 - limit as i32
-}
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,9 @@ impl Session {
         let cold = self.cold(subject)?;
         let partial = matches!(cold, Cold::Unavailable);
         let timing = self.sample(prepared, cold, plan, alive)?;
+        let watch = self.gpu.stopwatch();
         self.unchanged(subject)?;
+        self.verifying.add(&watch);
         row.rate = Some(self.rate(subject, timing.median_s));
         let mut time = time_record(timing);
         if partial {
@@ -52,11 +54,11 @@ impl Session {
     /// Repeats the hot part of what was timed without wgpu's run-time checks, if the plan has time
     /// for it: on what `unchecked` compiles and verifies.
     pub(super) fn time_unchecked(
-        &self,
+        &mut self,
         plan: &Plan,
         row: &mut Row,
         alive: &mut dyn FnMut(),
-        unchecked: impl FnOnce(&Session) -> Result<Prepared, CellError>,
+        unchecked: impl FnOnce(&mut Session) -> Result<Prepared, CellError>,
     ) -> Result<(), CellError> {
         let Some(plan) = plan.trusted().filter(|_| self.checks() == Checks::Safe) else {
             return Ok(());

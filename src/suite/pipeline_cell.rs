@@ -141,8 +141,7 @@ impl Session {
         row.device_bytes = Some(ran.prepared.bytes());
         let watch = self.gpu.stopwatch();
         let findings = self.judge_chain(cell, task.reference_flops(), &ran, row);
-        row.verify_s = Some(watch.wall_s());
-        self.verifying_s += watch.host_s();
+        self.verifying.add(&watch);
         let findings = findings?;
         row.stages = stage_records(&ran, &findings);
         let Some(plan) = task.plan() else { return Ok(()) };
@@ -230,12 +229,14 @@ impl Session {
     }
 
     /// The chain without run-time checks, its answers held to the references too.
-    fn unchecked_chain(&self, chain: Chain) -> Result<Prepared, CellError> {
+    fn unchecked_chain(&mut self, chain: Chain) -> Result<Prepared, CellError> {
         let programs = self.compile_chain(&chain, Checks::Trusted)?;
         let ran = self.run_chain(chain, programs)?;
         let distributions = vec![Distribution::Normal];
         let scope = Scope { distributions, flops: PROBE_FLOPS, seed: self.seed };
+        let watch = self.gpu.stopwatch();
         let (_, failure) = summarise(&ran.chain.examine(&scope, &ran.outputs), false);
+        self.verifying.add(&watch);
         failure.map_or(Ok(ran.prepared), |failure| Err(failure.into()))
     }
 

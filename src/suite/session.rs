@@ -12,7 +12,7 @@ use super::peaks::Found;
 use super::sources::Sources;
 use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
-use super::verify::{Checked, Failure, Scope, verify};
+use super::verify::{Checked, Failure, Scope, Spent, verify};
 use super::{environment, peaks};
 use crate::gpu::{Checks, Clocks, Gpu, GpuError, Selector, Step, Sweep};
 use crate::inputs::{Distribution, Inputs};
@@ -46,8 +46,8 @@ pub struct Session {
     pub(super) timer: record::Timer,
     pub(super) interrupt: Arc<AtomicBool>,
     pub(super) lately: Lately,
-    /// Host time of verification in the cell under way.
-    pub(super) verifying_s: f64,
+    /// On verification, in the cell under way.
+    pub(super) verifying: Spent,
 }
 
 /// Why a cell has no result.
@@ -127,7 +127,7 @@ impl Session {
             timer,
             interrupt,
             lately: Lately::default(),
-            verifying_s: 0.0,
+            verifying: Spent::default(),
         })
     }
 
@@ -191,7 +191,8 @@ impl Session {
         if let Some(reason) = self.unsupported(cell) {
             return Err(CellError::new(Status::Unsupported, reason));
         }
-        self.verified_on(Arc::new(self.timed_inputs(cell)), cell, self.checks)
+        let inputs = Arc::new(self.timed_inputs(cell));
+        self.verified_on(inputs, cell, self.checks).map(|(prepared, _)| prepared)
     }
 
     fn verified_on(
@@ -199,7 +200,7 @@ impl Session {
         inputs: Arc<Inputs>,
         cell: &Cell,
         checks: Checks,
-    ) -> Result<Prepared, CellError> {
+    ) -> Result<(Prepared, Spent), CellError> {
         let program = self.compile(cell, inputs.tensors.len(), checks)?;
         let distributions = match cell.given {
             Some(_) => vec![Distribution::User],
@@ -210,7 +211,7 @@ impl Session {
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut |_, _| ())?;
         let set = verdict.first.set;
         match verdict.failure {
-            None => Ok(Prepared(vec![Step { program, set }])),
+            None => Ok((Prepared(vec![Step { program, set }]), verdict.spent)),
             Some(failure) => Err(failure.into()),
         }
     }
@@ -278,7 +279,7 @@ impl Session {
             // A row with times has a compile time of its own.
             self.lately.forget();
         }
-        self.verifying_s = 0.0;
+        self.verifying = Spent::default();
         let watch = self.gpu.stopwatch();
         let result = match item {
             Item::Kernel(cell) => {
@@ -286,7 +287,8 @@ impl Session {
             }
             Item::Pipeline(cell) => self.try_pipeline(cell, task, &mut row, alive),
         };
-        row.harness_s = Some((watch.host_s() - self.verifying_s).max(0.0));
+        row.verify_s = Some(self.verifying.seconds).filter(|&s| s > 0.0);
+        row.harness_s = Some((watch.host_s() - self.verifying.host_s).max(0.0));
         match result {
             Ok(()) => (row, false),
             Err(error) => {
@@ -314,8 +316,7 @@ impl Session {
         let scope = self.scope(cell, task);
         let mut verifying = |stage, expect_s: f64| alive(stage, expect_s.max(expected_s(ideal_s)));
         let verdict = verify(&self.gpu, &program, cell, &scope, inputs, &mut verifying)?;
-        row.verify_s = Some(verdict.seconds);
-        self.verifying_s += verdict.host_s;
+        self.verifying += verdict.spent;
         row.accuracy = Some(verdict.accuracy);
         row.device_bytes = Some(verdict.first.set.bytes);
         if let Some(failure) = verdict.failure {
@@ -342,7 +343,9 @@ impl Session {
         self.time_subject(&subject, &plan, row, &mut alive)?;
         drop(subject);
         self.time_unchecked(&plan, row, &mut alive, |session| {
-            session.verified_on(inputs, cell, Checks::Trusted)
+            let (prepared, spent) = session.verified_on(inputs, cell, Checks::Trusted)?;
+            session.verifying += spent;
+            Ok(prepared)
         })
     }
 

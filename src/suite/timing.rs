@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use super::environment::last_level_cache_bytes;
 use crate::gpu::{Clocks, Gpu, GpuError, Step, Sweep};
 use crate::measure::{Clocked, Reading, Target};
@@ -15,6 +17,10 @@ pub const POOL_BYTES_GPU: u64 = 512 << 20;
 /// On a CPU driver the pool is twice the last-level cache, within this.
 const POOL_BYTES_CPU_MAX: u64 = 256 << 20;
 
+const WORDS_OF_LINE: usize = 8;
+/// What a core takes of the pool at a time: a twentieth of a millisecond's work.
+const WORDS_AT_ONCE: usize = 1 << 15;
+
 /// Host memory larger than the caches; a CPU driver would take a tenth of a second to rewrite it.
 pub struct HostSweep(Vec<AtomicU64>);
 
@@ -25,11 +31,13 @@ impl HostSweep {
         HostSweep((0..words as u64).map(AtomicU64::new).collect())
     }
 
-    /// Rewrites one word of every cache line.
+    /// Rewrites one word of every cache line, on all cores: each has caches of its own.
     fn run(&self) {
-        for word in self.0.iter().step_by(8) {
-            word.store(word.load(Ordering::Relaxed) ^ 1, Ordering::Relaxed);
-        }
+        self.0.par_chunks(WORDS_AT_ONCE).for_each(|words| {
+            for word in words.iter().step_by(WORDS_OF_LINE) {
+                word.store(word.load(Ordering::Relaxed) ^ 1, Ordering::Relaxed);
+            }
+        });
     }
 }
 

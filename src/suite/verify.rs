@@ -39,9 +39,7 @@ pub struct Verdict {
     pub failure: Option<Failure>,
     /// What all this took, but for drawing and uploading the data that is timed next and the first
     /// dispatch, which a timed run needs too: drivers finish compiling in it.
-    pub seconds: f64,
-    /// The part of that in which the host did not wait for the device.
-    pub host_s: f64,
+    pub spent: Spent,
 }
 
 /// One verified run: what was uploaded, the buffers, and what came back.
@@ -117,12 +115,16 @@ pub fn verify(
             None => Arc::new(cell.inputs(distribution, scope.seed)),
         };
         let set = gpu.allocate(program, &inputs, &cell.launch(), &[])?;
-        spent.add(&watch, !wanted_anyway);
+        if !wanted_anyway {
+            spent.add(&watch);
+        }
         let steps = [Step { program: program.clone(), set }];
         alive("running", dispatch_s);
         let watch = gpu.stopwatch();
         gpu.run(&steps)?;
-        spent.add(&watch, !wanted_anyway && !findings.is_empty());
+        if !wanted_anyway && !findings.is_empty() {
+            spent.add(&watch);
+        }
         let watch = gpu.stopwatch();
         let [Step { set, .. }] = steps;
         let outputs = gpu.read(&set)?;
@@ -130,30 +132,35 @@ pub fn verify(
         let checked = Checked { inputs, set, outputs };
         let drawn = (distribution, noise(cell, distribution));
         findings.push(examine(cell, scope, drawn, &checked.inputs, &checked.outputs));
-        spent.add(&watch, true);
+        spent.add(&watch);
         first = wanted_anyway.then_some(checked);
     }
     findings.rotate_right(1);
     let (mut accuracy, mut failure) = summarise(&findings, cell.is_empty());
     cell.note_given(&mut accuracy, &mut failure);
     let first = first.expect("what is timed comes last");
-    let Spent { seconds, host_s } = spent;
-    Ok(Verdict { first, accuracy, failure, seconds, host_s })
+    Ok(Verdict { first, accuracy, failure, spent })
 }
 
 /// What verification took so far.
-#[derive(Default)]
-struct Spent {
-    seconds: f64,
-    host_s: f64,
+#[derive(Clone, Copy, Default)]
+pub struct Spent {
+    pub seconds: f64,
+    /// The part of that in which the host did not wait for the device.
+    pub host_s: f64,
 }
 
 impl Spent {
-    fn add(&mut self, watch: &Stopwatch, counts: bool) {
-        if counts {
-            self.seconds += watch.wall_s();
-            self.host_s += watch.host_s();
-        }
+    pub fn add(&mut self, watch: &Stopwatch) {
+        self.seconds += watch.wall_s();
+        self.host_s += watch.host_s();
+    }
+}
+
+impl std::ops::AddAssign for Spent {
+    fn add_assign(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.host_s += more.host_s;
     }
 }
 
