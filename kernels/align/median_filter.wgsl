@@ -172,3 +172,30 @@ fn run(
         v = after;
     }
 }
+
+// A subgroup of eight goes along a row, a vector for each invocation: what a window has of the
+// vectors before and after comes from the neighbours, so that each is loaded once.
+@compute @workgroup_size(8)
+fn stream(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let row = wid.x + wid.y * groups.x;
+    if (row >= params.rows) { return; }
+    let quads = params.t / 4u;
+    let base = row * quads;
+    var v = vec4<f32>(x4[base + min(lane, quads - 1u)]);
+    var carried = v;
+    for (var first = 0u; first < quads; first += 8u) {
+        let i = first + lane;
+        let next = vec4<f32>(x4[base + min(i + 8u, quads - 1u)]);
+        var before = select(subgroupShuffle(v, (lane + 7u) % 8u), carried, lane == 0u);
+        if (i == 0u) { before = v.xwzy; }
+        var after = subgroupShuffle(select(v, next, lane == 0u), (lane + 1u) % 8u);
+        if (i + 1u == quads) { after = v.zyxw; }
+        if (i < quads) { y4[base + i] = to_storage4(median_between(before, v, after)); }
+        carried = subgroupShuffle(v, 7u);
+        v = next;
+    }
+}

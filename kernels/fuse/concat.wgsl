@@ -113,3 +113,64 @@ fn vector_each(
     if (origin.is_present) { bits = words(origin.modality, origin.at / (4u * EACH)); }
     y4[index] = bits;
 }
+
+// One workgroup a chunk of a row, CHUNK vectors of it: every width is a multiple of 4 * EACH. Each
+// modality has a loop of its own over what the chunk has of it, so that nothing is looked up for
+// each vector.
+override CHUNK: u32 = 128u;
+
+// Vectors start to end - 1 of a row, and what is added to their number in the modality.
+struct Piece { start: u32, end: u32, offset: u32 }
+
+// What a chunk has of the modality in columns first to last - 1; nothing where it is absent.
+fn piece(row: u32, chunk: u32, m: u32, first: u32, last: u32) -> Piece {
+    let vector = 4u * EACH;
+    let width = (last - first) / vector;
+    let start = max(chunk * CHUNK, first / vector);
+    let end = min((chunk + 1u) * CHUNK, last / vector);
+    let is_present = ((present[row] >> m) & 1u) == 1u;
+    return Piece(start, select(start, end, is_present), row * width - first / vector);
+}
+
+@compute @workgroup_size(WG)
+fn chunk(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let p = params;
+    let across = p.total / (4u * EACH);
+    let chunks = (across + CHUNK - 1u) / CHUNK;
+    let index = wid.x + wid.y * groups.x;
+    let row = index / chunks;
+    if (row >= p.batch) { return; }
+    let number = index % chunks;
+    let to = row * across;
+    let all = (1u << COUNT) - 1u;
+    if ((present[row] & all) != all) {
+        let end = min((number + 1u) * CHUNK, across);
+        for (var i = number * CHUNK + lane; i < end; i += WG) { y4[to + i] = vec4<u32>(); }
+    }
+    let a = piece(row, number, 0u, 0u, p.f1);
+    for (var i = a.start + lane; i < a.end; i += WG) { y4[to + i] = x04[a.offset + i]; }
+    if (COUNT > 1u) {
+        let b = piece(row, number, 1u, p.f1, p.f2);
+        for (var i = b.start + lane; i < b.end; i += WG) { y4[to + i] = x14[b.offset + i]; }
+    }
+    if (COUNT > 2u) {
+        let c = piece(row, number, 2u, p.f2, p.f3);
+        for (var i = c.start + lane; i < c.end; i += WG) { y4[to + i] = x24[c.offset + i]; }
+    }
+    if (COUNT > 3u) {
+        let d = piece(row, number, 3u, p.f3, p.f4);
+        for (var i = d.start + lane; i < d.end; i += WG) { y4[to + i] = x34[d.offset + i]; }
+    }
+    if (COUNT > 4u) {
+        let e = piece(row, number, 4u, p.f4, p.f5);
+        for (var i = e.start + lane; i < e.end; i += WG) { y4[to + i] = x44[e.offset + i]; }
+    }
+    if (COUNT > 5u) {
+        let f = piece(row, number, 5u, p.f5, p.total);
+        for (var i = f.start + lane; i < f.end; i += WG) { y4[to + i] = x54[f.offset + i]; }
+    }
+}

@@ -123,3 +123,43 @@ fn strip(
     if (column.z < quads) { y4[i.z] = to_storage4(sum_c); }
     if (column.w < quads) { y4[i.w] = to_storage4(sum_d); }
 }
+
+// Modalities of the shape: those that it lacks fall away when this is compiled.
+override COUNT: u32 = 6u;
+
+// What modality `m` adds to a vector of the result.
+fn term(m: u32, mask: u32, at: u32, weight: f32) -> vec4<f32> {
+    if (m >= COUNT || !is_present(mask, m)) { return vec4<f32>(); }
+    return weight * vec4<f32>(x4[m * params.batch * (params.d / 4u) + at]);
+}
+
+// Nothing where the modality is absent.
+fn weight_of(m: u32, mask: u32, peak: f32, total: f32) -> f32 {
+    if (m >= COUNT || !is_present(mask, m)) { return 0.0; }
+    return exp(f32(a[m]) - peak) / total;
+}
+
+// One workgroup a row, along which it goes vector by vector, the weights computed once. d % 4 = 0.
+@compute @workgroup_size(WG)
+fn row(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = wid.x + wid.y * groups.x;
+    if (number >= params.batch) { return; }
+    let quads = params.d / 4u;
+    let mask = present[number];
+    let end = (number + 1u) * quads;
+    let peak = peak_of(mask);
+    let total = total_of(mask, peak);
+    let a = vec3<f32>(weight_of(0u, mask, peak, total), weight_of(1u, mask, peak, total),
+        weight_of(2u, mask, peak, total));
+    let b = vec3<f32>(weight_of(3u, mask, peak, total), weight_of(4u, mask, peak, total),
+        weight_of(5u, mask, peak, total));
+    for (var at = number * quads + lane; at < end; at += WG) {
+        let low = term(0u, mask, at, a.x) + term(1u, mask, at, a.y) + term(2u, mask, at, a.z);
+        let high = term(3u, mask, at, b.x) + term(4u, mask, at, b.y) + term(5u, mask, at, b.z);
+        y4[at] = to_storage4(low + high);
+    }
+}

@@ -42,3 +42,19 @@ fn vec4_each(
     }
     y[group * WG + lane] = folded.x ^ folded.y ^ folded.z ^ folded.w;
 }
+
+// A workgroup's contiguous span of EACH vectors an invocation, in a loop to its end.
+@compute @workgroup_size(WG)
+fn vec4_span(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = wid.x + wid.y * groups.x;
+    let start = group * WG * EACH;
+    if (start >= params.words / 4u) { return; }
+    let end = min(start + WG * EACH, params.words / 4u);
+    var folded = vec4<u32>();
+    for (var index = start + lane; index < end; index += WG) { folded ^= x4[index]; }
+    y[group * WG + lane] = folded.x ^ folded.y ^ folded.z ^ folded.w;
+}

@@ -41,3 +41,15 @@ fn vec4_stride(
         if (index < params.words / 4u) { y4[index] = value4(index); }
     }
 }
+
+// A workgroup's contiguous span of EACH vectors an invocation, in a loop to its end.
+@compute @workgroup_size(WG)
+fn vec4_span(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let start = (wid.x + wid.y * groups.x) * WG * EACH;
+    let end = min(start + WG * EACH, params.words / 4u);
+    for (var index = start + lane; index < end; index += WG) { y4[index] = value4(index); }
+}

@@ -76,3 +76,34 @@ fn vector(
         y4[at] = table4[(id - params.first) * width + i];
     }
 }
+
+// One workgroup a row, whose id is looked up once: d % 4 = 0. The grid spills like any other.
+@compute @workgroup_size(WG)
+fn row(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let token = wid.x + wid.y * groups.x;
+    if (token >= params.count) { return; }
+    let id = ids[token];
+    if (!is_here(id)) { return; }
+    let is_known = id < params.rows;
+    if (lane == 0u) { known[token] = select(0u, 1u, is_known); }
+    let width = params.d / 4u;
+    let to = token * width;
+    if (!is_known) {
+        for (var i = lane; i < width; i += WG) { y4[to + i] = to_storage4(vec4<f32>()); }
+        return;
+    }
+    let origin = (id - params.first) * width;
+    if (POSITIONS) {
+        let place = token % params.tokens * width;
+        for (var i = lane; i < width; i += WG) {
+            let v = vec4<f32>(table4[origin + i]) + vec4<f32>(positions4[place + i]);
+            y4[to + i] = to_storage4(v);
+        }
+    } else {
+        for (var i = lane; i < width; i += WG) { y4[to + i] = table4[origin + i]; }
+    }
+}

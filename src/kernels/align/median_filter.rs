@@ -5,8 +5,8 @@ use ndarray::{Array2, Ix2};
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Variant, Work, spill,
+    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -21,6 +21,12 @@ const VARIANTS: &[Variant] = &[
     Variant { refuses: refuses_width, ..Variant::new("single", &[("WG", 64.0)]) },
     Variant { refuses: refuses_width, ..Variant::new("quad", &[("WG", 64.0)]) },
     Variant { refuses: refuses_run, ..Variant::new("run", &[("WG", 8.0)]) },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        suits: Suits::Cpu,
+        refuses: refuses_run,
+        ..Variant::new("stream", &[])
+    },
 ];
 
 fn refuses_width(shape: &Shape) -> Option<String> {
@@ -45,6 +51,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("short rows filtered", "params.t <= WIDTH / 2u", "params.t < WIDTH / 2u"),
     Mutant::new("edge of a run repeated", "v.xwzy", "v.wzyx"),
     Mutant::new("end of a run repeated", "v.zyxw", "v.wzyx"),
+    Mutant::new("neighbour before is the one after", "(lane + 7u) % 8u", "(lane + 1u) % 8u"),
+    Mutant::new("end of eight vectors not carried on", "carried = subgroupShuffle(v, 7u)", {
+        "carried = subgroupShuffle(v, 0u)"
+    }),
+    Mutant::new("next eight vectors not looked at", "select(v, next, lane == 0u)", "v"),
     Mutant::new("window shifted", "i32(WIDTH / 2u)", "i32(WIDTH / 2u - 1u)"),
     Mutant::new("last value of the window never added", "if (count > 3u)", "if (count > 4u)"),
 ];
@@ -97,13 +108,15 @@ impl Kernel for MedianFilter {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (r, t) = (shape["r"], shape["t"]);
-        let invocations = match variant.name {
-            "quad" => r * t.div_ceil(4),
-            "run" => r * t.div_ceil(4 * RUN),
-            _ => r * t,
+        let of = |invocations: usize| invocations.div_ceil(variant.constant("WG"));
+        let workgroups = match variant.name {
+            "stream" => r,
+            "quad" => of(r * t.div_ceil(4)),
+            "run" => of(r * t.div_ceil(4 * RUN)),
+            _ => of(r * t),
         };
-        let grid = spill(invocations.div_ceil(variant.constant("WG")));
-        let mut launch = Launch::single(Buffer::new("y", dtype.storage(), r, t), grid);
+        let output = Buffer::new("y", dtype.storage(), r, t);
+        let mut launch = Launch::single(output, spill(workgroups));
         launch.dispatches[0].entry = variant.name;
         launch.with_constant("WIDTH", shape["w"] as f64)
     }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Ix2};
 
-use super::codes::{Span, half, originals, padded, quantise, scale_tensor};
+use super::codes::{Span, entry, half, originals, padded, quantise, scale_tensor};
 use super::dequantize_int8::uncompressed;
 use super::quantize_int4::{group, shapes};
 use super::quantize_int8::draw;
@@ -10,7 +10,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Uncompressed, Variant, Work, spill,
+    Suits, Uncompressed, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -20,7 +20,19 @@ struct DequantizeInt4;
 
 /// One invocation a word of eight codes.
 const WORD: Variant = Variant::new("word", &[("WG", 64.0)]);
-const VARIANTS: &[Variant] = &[WORD, half("word_f16", WORD)];
+/// One workgroup a row, 32 codes an invocation and turn.
+const STRIP: Variant = Variant {
+    suits: Suits::Cpu,
+    refuses: |shape| {
+        let whole = |length: usize, what: &str| {
+            (!length.is_multiple_of(32))
+                .then(|| format!("{what} is {length}, not a multiple of 32"))
+        };
+        whole(shape["k"], "k").or_else(|| whole(group(shape), "a group"))
+    },
+    ..Variant::new("strip", &[("WG", 8.0)])
+};
+const VARIANTS: &[Variant] = &[WORD, half("word_f16", WORD), STRIP, half("strip_f16", STRIP)];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("scale of the first group", "+ 8u * word / params.group", ""),
@@ -30,6 +42,9 @@ const MUTANTS: &[Mutant] = &[
         "nibbles(code >> 16u) * scale",
         "nibbles(code) * scale",
     ),
+    Mutant::new("scale of the first of a row's groups", "+ 32u * i / GROUP", ""),
+    Mutant::new("third word like the second", "codes.z", "codes.y"),
+    Mutant::new("last codes of a row dropped", "i < end; i += WG", "i + 1u < end; i += WG"),
     Mutant::new(
         "last element dropped",
         "i < min(8u, params.k - 8u * word)",
@@ -73,11 +88,17 @@ impl Kernel for DequantizeInt4 {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, k) = (shape["m"], shape["k"]);
-        let workgroups = (m * k.div_ceil(8)).div_ceil(variant.constant("WG"));
+        let strips = entry(variant) == "strip";
+        let words = (m * k.div_ceil(8)).div_ceil(variant.constant("WG"));
+        let workgroups = if strips { m } else { words };
         let output = Buffer::new("y", variant.storage(dtype), m, k);
         let mut launch = Launch::single(output, spill(workgroups));
-        launch.dispatches[0].entry = if k.is_multiple_of(4) { "vector" } else { "ragged" };
-        launch
+        launch.dispatches[0].entry = match (strips, k.is_multiple_of(4)) {
+            (true, _) => "strip",
+            (false, true) => "vector",
+            (false, false) => "ragged",
+        };
+        launch.with_constant("GROUP", group(shape) as f64)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Work {

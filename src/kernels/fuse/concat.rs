@@ -7,7 +7,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Variant, Work, spill,
+    Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -21,14 +21,18 @@ const VECTOR: usize = 16;
 
 const VARIANTS: &[Variant] = &[
     Variant::new("word_each", &[("WG", 64.0)]),
+    Variant { refuses: refuses_ragged, ..Variant::new("vector_each", &[("WG", 64.0)]) },
     Variant {
-        refuses: |shape| {
-            let ragged = columns(shape).into_iter().find(|width| !width.is_multiple_of(VECTOR));
-            ragged.map(|width| format!("a row of {width} elements is no multiple of {VECTOR}"))
-        },
-        ..Variant::new("vector_each", &[("WG", 64.0)])
+        suits: Suits::Cpu,
+        refuses: refuses_ragged,
+        ..Variant::new("chunk", &[("WG", 8.0), ("CHUNK", 128.0)])
     },
 ];
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let ragged = columns(shape).into_iter().find(|width| !width.is_multiple_of(VECTOR));
+    ragged.map(|width| format!("a row of {width} elements is no multiple of {VECTOR}"))
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("presence ignored", "((present[row] >> m) & 1u) == 1u", "true"),
@@ -44,6 +48,17 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("half behind the result cleared", "EACH == 2u && ", "EACH == 3u && "),
     Mutant::new("neighbours of an element kept", "(0xffffffffu >> (32u - bits))", "0xffffffffu"),
     Mutant::new("last word dropped", "index * EACH >= count", "(index + 1u) * EACH >= count"),
+    Mutant::new("chunks of absent modalities", "select(start, end, is_present)", "end"),
+    Mutant::new(
+        "chunks end a vector early",
+        "(chunk + 1u) * CHUNK, last",
+        "(chunk + 1u) * CHUNK - 1u, last",
+    ),
+    Mutant::new(
+        "first row of each modality",
+        "row * width - first / vector",
+        "0u - first / vector",
+    ),
     Mutant::new(
         "last vector dropped",
         "index >= params.batch * across",
@@ -136,10 +151,16 @@ impl Kernel for Concat {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let elem = elem(dtype);
         let output = Buffer::new("y", elem, shape["b"], columns(shape).iter().sum());
-        let vectors = if variant.name == "vector_each" { 4 } else { 1 };
-        let words = output.bytes().div_ceil(4).div_ceil(vectors);
-        let grid = spill(words.div_ceil(variant.constant("WG")));
-        let mut launch = Launch::single(output, grid);
+        let words = output.bytes().div_ceil(4);
+        let workgroups = match variant.name {
+            "chunk" => {
+                let vectors = output.cols * elem.bits() / 128;
+                shape["b"] * vectors.div_ceil(variant.constant("CHUNK"))
+            }
+            "vector_each" => words.div_ceil(4 * variant.constant("WG")),
+            _ => words.div_ceil(variant.constant("WG")),
+        };
+        let mut launch = Launch::single(output, spill(workgroups));
         launch.dispatches[0].entry = variant.name;
         let launch = launch.with_constant("EACH", (32 / elem.bits()) as f64);
         launch.with_constant("COUNT", columns(shape).len() as f64)

@@ -21,6 +21,13 @@ const MUTANTS: &[Mutant] = &[
         "number % strips * 4u * WG",
         "number % strips * 2u * WG",
     ),
+    Mutant::new("last vector of the last row", "at < end; at += WG", "at + 1u < end; at += WG"),
+    Mutant::new("third modality twice", "term(2u, mask, at", "2.0 * term(2u, mask, at"),
+    Mutant::new(
+        "fourth modality left out",
+        "high = term(3u, mask, at",
+        "high = 0.0 * term(3u, mask, at",
+    ),
     Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
     Mutant::new("tanh clamped too early", "vec4<f32>(15.0)", "vec4<f32>(5.0)"),
     Mutant::new("gate left out", "sum += gate *", "sum +="),

@@ -3,23 +3,24 @@
 use super::widths::MAX_MODALITIES;
 use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
 
-/// One invocation an element, or four neighbouring elements of a row, or a part of the row that the
-/// grid gives it, in workgroups that fit a vector unit of a CPU adapter or fill a GPU.
+/// One invocation an element, or four neighbouring elements of a row; eight a row, as wide as the
+/// vector unit of a CPU adapter; or a workgroup that fills a GPU the strip of a row that the grid
+/// gives it.
 pub const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
-    Variant { refuses: refuses_narrow, ..Variant::new("strip", &[("WG", 8.0)]) },
+    Variant { suits: Suits::Cpu, refuses: refuses_ragged, ..Variant::new("row", &[("WG", 8.0)]) },
     Variant {
         suits: Suits::Gpu,
         refuses: refuses_narrow,
-        ..Variant::new("strip_wide", &[("WG", 64.0)])
+        ..Variant::new("strip", &[("WG", 64.0)])
     },
 ];
 
 /// Elements that one invocation of a strip takes.
 const EACH: usize = 16;
 /// Narrower rows leave most of a strip idle.
-const MIN_STRIP: usize = 8 * EACH;
+const MIN_STRIP: usize = 32 * EACH;
 
 fn refuses_ragged(shape: &Shape) -> Option<String> {
     let d = shape["d"];
@@ -110,9 +111,10 @@ pub fn launch(shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
     let (entry, workgroups) = match variant.name {
         "scalar" => ("scalar", (b * d).div_ceil(lanes)),
         "vector" => ("vector", (b * d / 4).div_ceil(lanes)),
+        "row" => ("row", b),
         _ => ("strip", b * d.div_ceil(EACH * lanes)),
     };
     let mut launch = Launch::single(Buffer::new("y", dtype.storage(), b, d), spill(workgroups));
     launch.dispatches[0].entry = entry;
-    launch
+    launch.with_constant("COUNT", shape["m"] as f64)
 }

@@ -20,6 +20,13 @@ const MUTANTS: &[Mutant] = &[
         "number % strips * 4u * WG",
         "number % strips * 2u * WG",
     ),
+    Mutant::new("last vector of the last row", "at < end; at += WG", "at + 1u < end; at += WG"),
+    Mutant::new("third modality twice", "term(2u, mask, at", "2.0 * term(2u, mask, at"),
+    Mutant::new(
+        "fourth modality left out",
+        "high = term(3u, mask, at",
+        "high = 0.0 * term(3u, mask, at",
+    ),
     Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
     Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),

@@ -22,6 +22,10 @@ const VARIANTS: &[Variant] = &[
         refuses: memory::refuses_ragged,
         ..Variant::new("vec4_stride", &[("WG", 64.0), ("EACH", 16.0)])
     },
+    Variant {
+        refuses: memory::refuses_ragged,
+        ..Variant::new("vec4_span", &[("WG", 8.0), ("EACH", 256.0)])
+    },
 ];
 
 const MUTANTS: &[Mutant] = &[

@@ -19,7 +19,8 @@ struct Fma;
 const CHAINS: usize = 8;
 const C: f32 = -0.5;
 
-const VARIANTS: &[Variant] = &[Variant::new("chains", &[("WG", 64.0)])];
+const VARIANTS: &[Variant] =
+    &[Variant::new("chains", &[("WG", 64.0)]), Variant::new("unrolled", &[("WG", 64.0)])];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("last trip dropped", "i < params.trips", "i + 1u < params.trips"),
@@ -71,7 +72,12 @@ impl Kernel for Fma {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let output = Buffer::new("y", dtype.storage(), shape["n"], CHAINS);
-        Launch::single(output, spill(shape["n"].div_ceil(variant.constant("WG"))))
+        let groups = spill(shape["n"].div_ceil(variant.constant("WG")));
+        let mut launch = Launch::single(output, groups);
+        if variant.name == "unrolled" {
+            launch.dispatches[0].entry = "unrolled";
+        }
+        launch
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

@@ -8,7 +8,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Slice, Spec, Variant, Window, Work, cut, refuses_uncut, spill,
+    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -26,20 +26,24 @@ const VARIANTS: &[Variant] = &[
         ..Variant::new("slices8", &[("WG", 64.0)])
     },
     Variant::new("scalar", &[("WG", 64.0)]),
-    Variant {
-        refuses: |shape| {
-            (!shape["d"].is_multiple_of(4))
-                .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
-        },
-        ..Variant::new("vector", &[("WG", 64.0)])
-    },
+    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
+    Variant { suits: Suits::Cpu, refuses: refuses_ragged, ..Variant::new("row", &[("WG", 8.0)]) },
 ];
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let d = shape["d"];
+    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
+}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("ids counted from one", "let id = ids[token];", "let id = ids[token] - 1u;"),
     Mutant::new("one id beyond the table", "id < params.rows", "id <= params.rows"),
     Mutant::new("known left out for unknown ids", "select(0u, 1u, is_known)", "1u"),
     Mutant::new("position of the whole batch", "token % params.tokens", "token % params.count"),
+    Mutant::new("last vector of a row", "i < width; i += WG", "i + 1u < width; i += WG"),
+    Mutant::new("position of the first token", "let place = token % params.tokens * width", {
+        "let place = token * 0u"
+    }),
     Mutant::new("positions left out", "else if (POSITIONS)", "else if (false)"),
     Mutant::new("last id of a slice left out", "id < params.end", "id + 1u < params.end"),
     Mutant::new("unknown ids left to the last slice", "params.first == 0u", "params.first != 0u"),
@@ -104,8 +108,9 @@ impl Kernel for EmbeddingLookup {
         let each = if entry == "scalar" { 1 } else { 4 };
         let [y, z, _] = spill(count);
         let columns = (d / each).div_ceil(variant.constant("WG")) as u32;
+        let grid = if entry == "row" { spill(count) } else { [columns, y, z] };
         let output = Buffer::new("y", dtype.storage(), count, d);
-        let mut launch = Launch::single(output, [columns, y, z]);
+        let mut launch = Launch::single(output, grid);
         launch.outputs.push(Buffer::new("known", Elem::U32, count, 1));
         launch.dispatches[0].entry = entry;
         let launch = launch.with_constant("POSITIONS", f64::from(u8::from(has_positions(shape))));
