@@ -61,8 +61,9 @@ fn every_probe_of_the_device_gives_a_ceiling_that_grows_with_its_work() {
 fn a_wrong_probe_gives_no_ceiling() {
     let _turn = turn();
     let test = "a_wrong_probe_gives_no_ceiling";
-    let (path, text) = ("probe/fma", "fma(low, low, c)");
-    let Some(found) = ceilings(test, path, text, "fma(low, low, c + c)") else { return };
+    // In every strategy: one that is right would give the ceiling.
+    let (path, text) = ("probe/fma", "T4(T(params.c))");
+    let Some(found) = ceilings(test, path, text, "T4(T(2.0 * params.c))") else { return };
     assert!(!found.peaks.iter().any(|peak| peak.probe == "fma"));
     assert!(reasons(&found, "fma").iter().all(|why| why.starts_with('G')), "{:?}", found.omitted);
     assert!(found.peaks.iter().any(|peak| peak.probe == "copy"), "the others are kept");
@@ -73,7 +74,7 @@ fn a_wrong_probe_gives_no_ceiling() {
 fn a_copy_that_leaves_words_out_gives_no_bandwidth() {
     let _turn = turn();
     let test = "a_copy_that_leaves_words_out_gives_no_bandwidth";
-    // The faulty variant is left out; the two that work still give the ceiling.
+    // The faulty strategies are left out; the one that works still gives the ceiling.
     let Some(found) = ceilings(test, "probe/copy", "params.words / 4u", "params.words / 8u") else {
         return;
     };
@@ -82,9 +83,8 @@ fn a_copy_that_leaves_words_out_gives_no_bandwidth() {
         copies.map(|peak| peak.value).fold(0.0, f64::max)
     };
     assert!(best(&found) > 0.0);
-    let Some(none) = ceilings(test, "probe/copy", "if (index < ", "if (1u + index < ") else {
-        return;
-    };
+    let (first, second) = ("(wid.x + wid.y * groups.x)", "(wid.x + wid.y * groups.x + 1u)");
+    let Some(none) = ceilings(test, "probe/copy", first, second) else { return };
     assert_eq!(best(&none), 0.0);
     ran(test);
 }

@@ -24,7 +24,7 @@ pub const ALL: &[Entry] = &[
 
 /// What further shaders of a kernel are named after it: for strategies with cooperative matrices,
 /// and for others that one file has no room for.
-const PARTS: [&str; 2] = ["matrix", "subgroup"];
+const PARTS: [&str; 3] = ["matrix", "subgroup", "block"];
 
 /// One file of either tree: family, name and, for Rust, whether it declares a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -39,8 +39,11 @@ fn untuned_devices_take_what_suits_shape_features_and_kind() {
         ("layer_norm", "r257d1408", "subgroups", "group", "thread", "thread"),
         ("layer_norm", "r22200d30", "group", "group", "thread", "thread"),
         ("linear_w8a8", "m77n768k768", "tiled_f16", "tiled", "broadcast_f16", "register"),
-        ("cross_attention", LONG, "subgroup_tile", "flash_wide", "subgroup_block", "flash"),
+        ("cross_attention", LONG, "subgroup_tile", "flash_wide", "subgroup_block16", "flash"),
         ("cross_attention", "b1h20q1k1500d64", "split_kv", "split_kv", "subgroup_block", "flash"),
+        ("gated_fusion", "m2b128d512", "strip", "strip", "row", "row"),
+        ("concat", "b128u512v512", "vector_each", "vector_each", "chunk", "chunk"),
+        ("median_filter", "r4480t1500w7", "run", "run", "stream", "run"),
         ("softmax", "r6000n500", "subgroup", "group", "registers", "thread"),
         ("softmax", "r4480n1500", "subgroups", "group", "thread", "thread"),
     ] {

@@ -197,3 +197,37 @@ fn project_tiled(@builtin(workgroup_id) wid: vec3<u32>,
     }
     write_block(wid.y * 32u + lane / 8u, 8u, wid.x * 32u + lane % 8u, 8u, acc);
 }
+
+// Products of four columns with the elements that invocation `first` and the next three loaded.
+fn add_rows(acc: mat4x4<f32>, w: mat4x4<f32>, v: vec4<f32>, first: u32) -> mat4x4<f32> {
+    let four = mat4x4<f32>(subgroupShuffle(v, first), subgroupShuffle(v, first + 1u),
+        subgroupShuffle(v, first + 2u), subgroupShuffle(v, first + 3u));
+    return acc + mat4x4<f32>(w[0] * four, w[1] * four, w[2] * four, w[3] * four);
+}
+
+// Sixteen rows by 32 columns a subgroup of eight: invocation i loads rows i and i + 8, which the
+// others get from it, and has four columns, eight apart. D % 4 = 0.
+@compute @workgroup_size(8)
+fn project_broadcast(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32) {
+    let r = wid.y * 16u;
+    let col = wid.x * 32u + lane;
+    var a: mat4x4<f32>;
+    var b: mat4x4<f32>;
+    var c: mat4x4<f32>;
+    var d: mat4x4<f32>;
+    for (var i = 0u; i < params.heads * D / 4u; i++) {
+        let low = o_row(r + lane, i);
+        let high = o_row(r + lane + 8u, i);
+        let w = mat4x4<f32>(
+            w_row(col, i), w_row(col + 8u, i), w_row(col + 16u, i), w_row(col + 24u, i));
+        a = add_rows(a, w, low, 0u);
+        b = add_rows(b, w, low, 4u);
+        c = add_rows(c, w, high, 0u);
+        d = add_rows(d, w, high, 4u);
+    }
+    write_block(r, 1u, col, 8u, a);
+    write_block(r + 4u, 1u, col, 8u, b);
+    write_block(r + 8u, 1u, col, 8u, c);
+    write_block(r + 12u, 1u, col, 8u, d);
+}

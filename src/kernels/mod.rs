@@ -204,6 +204,7 @@ pub const ALL: &[Entry] = &[
         others: &[
             ("matrix", include_str!("../../kernels/attend/cross_attention_matrix.wgsl")),
             ("subgroup", include_str!("../../kernels/attend/cross_attention_subgroup.wgsl")),
+            ("block", include_str!("../../kernels/attend/cross_attention_block.wgsl")),
         ],
     },
     Entry {

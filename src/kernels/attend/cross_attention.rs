@@ -85,16 +85,26 @@ const VARIANTS: &[Variant] = &[
         turns: |shape| Tile::of(&Pairs::of(shape), 4, LANES).turns(),
         ..Variant::new("subgroup_tile", &[("LANES", LANES as f64)])
     },
-    // Its entry points have eight invocations, whatever WG says to the others.
+    BLOCK,
     Variant {
-        needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: too_wide,
-        ..Variant::new("subgroup_block", &[("WG", 8.0)])
+        refuses: |shape| {
+            let few = shape["q"] <= OCTET;
+            let reason = || format!("{} queries, made for more than {OCTET}", shape["q"]);
+            few.then(reason).or_else(|| too_wide(shape))
+        },
+        constants: &[("QUERIES", 16.0)],
+        name: "subgroup_block16",
+        ..BLOCK
     },
 ];
 
-/// Queries of one workgroup in `subgroup_block`.
-const BLOCK: usize = 8;
+/// Eight queries or twice as many for a subgroup of eight.
+const BLOCK: Variant = Variant {
+    needs: &[Need::Subgroup, Need::SubgroupOf8],
+    shader: Some("block"),
+    refuses: too_wide,
+    ..Variant::new("subgroup_block", &[("QUERIES", 8.0)])
+};
 
 /// Keys of one invocation in `split_kv`.
 const SPLIT_KEYS: usize = 32;
@@ -124,13 +134,15 @@ const MUTANTS: &[Mutant] = &[
         "s + 1u < base + SPLITS; s++) {\n",
     ),
     Mutant::new("a query of another invocation", "Broadcast(query, 3u)", "Broadcast(query, 2u)"),
-    Mutant::new("older sums of a query not shrunk", "(*sums)[5] *= Sum(block[5].shrink);", ""),
-    Mutant::new(
-        "weights of one invocation for all keys",
-        "Shuffle(block[1].weights, i)",
-        "Shuffle(block[1].weights, 0u)",
-    ),
-    Mutant::new("total of one invocation's keys", "subgroupAdd(block[i].total)", "block[i].total"),
+    Mutant::new("older sums of a query not shrunk", "(*octet).sums[0][i] *= Sum(shrink);", ""),
+    Mutant::new("weights of one invocation for all keys", "queries[n].weights, i)", {
+        "queries[n].weights, 0u)"
+    }),
+    Mutant::new("total of one invocation's keys", "subgroupAdd((*octet).queries[i].total)", {
+        "(*octet).queries[i].total"
+    }),
+    Mutant::new("second octet loads the queries of the first", "lane + 8u) * (D", "lane) * (D"),
+    Mutant::new("second octet masked like the first", "weigh(&high, at, 8u", "weigh(&high, at, 0u"),
     Mutant::new(
         "key beyond the mask seen",
         "query + params.reach + 1u));",
@@ -238,18 +250,26 @@ impl Kernel for CrossAttention {
         let bits = f64::from(u8::from(pairs.has_bits()));
         let constants = vec![("D", d as f64), ("E", e as f64), ("BITS", bits)];
         let outputs = vec![Buffer::new("o", dtype.storage(), rows, e)];
+        let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
+        let blocks = |queries: usize| pairs.b * pairs.h * pairs.q.div_ceil(queries);
+        let one = |entry, queries, own: &[(&'static str, usize)]| {
+            let own = own.iter().map(|&(name, value)| (name, value as f64));
+            let constants = constants.iter().copied().chain(own).collect();
+            let grid = spill(blocks(queries));
+            let dispatches = vec![Dispatch { constants, ..Dispatch::new(entry, grid) }];
+            Launch { outputs: outputs.clone(), scratch: Vec::new(), dispatches }
+        };
         if let Some(side) = variant.matrix_side() {
-            let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(side as usize));
-            let dispatches = vec![Dispatch { constants, ..Dispatch::new("attend", grid) }];
-            return Launch { outputs, scratch: Vec::new(), dispatches };
+            return one("attend", side as usize, &[]);
         }
         if variant.name == "subgroup_tile" {
             let tile = Tile::of(&pairs, dtype.bytes(), variant.constant("LANES"));
-            let own = [("OCTETS", tile.octets as f64), ("KEYS", tile.keys as f64)];
-            let constants = constants.into_iter().chain(own).collect();
-            let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(tile.queries()));
-            let dispatches = vec![Dispatch { constants, ..Dispatch::new("subgroup_tile", grid) }];
-            return Launch { outputs, scratch: Vec::new(), dispatches };
+            let own = [("OCTETS", tile.octets), ("KEYS", tile.keys)];
+            return one("subgroup_tile", tile.queries(), &own);
+        }
+        if variant.shader == BLOCK.shader {
+            let entry = if vectors { "subgroup_block" } else { "subgroup_block_any" };
+            return one(entry, variant.constant("QUERIES"), &[]);
         }
         let lanes = variant.constant("WG");
         let splits = splits(k, variant);
@@ -258,17 +278,11 @@ impl Kernel for CrossAttention {
             let constants = constants.iter().copied().chain(splits).collect();
             Dispatch { constants, ..Dispatch::new(entry, spill(invocations.div_ceil(lanes))) }
         };
-        let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
         let flash = run(if vectors { "flash" } else { "flash_any" }, rows * splits);
         let (scratch, dispatches) = match variant.name {
             // Bound, because one entry point serves both, and never written.
             "flash" | "flash_wide" => (0, vec![flash]),
             "split_kv" => (splits * (e + 2), vec![flash, run("merge_splits", rows * e)]),
-            "subgroup_block" => {
-                let blocks = pairs.b * pairs.h * pairs.q.div_ceil(BLOCK);
-                let entry = if vectors { "subgroup_block" } else { "subgroup_block_any" };
-                (0, vec![run(entry, blocks * lanes)])
-            }
             _ => {
                 let softmax = run("softmax_rows", rows * lanes);
                 (k + 1, vec![run("score_pairs", rows * k), softmax, run("mix_values", rows * e)])
@@ -372,7 +386,7 @@ fn cross_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> 
         let scores: Vec<S> = visible.iter().map(score).collect();
         let (weights, depth) = match problem.variant.name {
             // A maximum that grows in steps of 32 keys shrinks older sums less often than this.
-            "flash" | "flash_wide" | "subgroup_block" | "subgroup_tile" => {
+            "flash" | "flash_wide" | "subgroup_block" | "subgroup_block16" | "subgroup_tile" => {
                 (Weights::running(&scores), steps * visible.len())
             }
             "matrix8" | "matrix16" => {

@@ -9,8 +9,8 @@ use crate::accuracy::functions::tanh;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Spec, Suits, Variant, Work, spill,
+    Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
+    Problem, Shape, Spec, Suits, Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -24,15 +24,28 @@ const VARIANTS: &[Variant] = &[
     Variant::new("register", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
-        refuses: |shape| {
-            (!shape["d"].is_multiple_of(4))
-                .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
-        },
+        refuses: refuses_ragged,
         ..Variant::new("tiled", &[("WG", 64.0)])
+    },
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: refuses_ragged,
+        ..Variant::new("broadcast", &[("WG", 8.0)])
     },
 ];
 
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let d = shape["d"];
+    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
+}
+
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("rows of the first eight for all", "let high = o_row(r + lane + 8u, i)", {
+        "let high = o_row(r + lane, i)"
+    }),
+    Mutant::new("a row of another invocation", "subgroupShuffle(v, first + 1u)", {
+        "subgroupShuffle(v, first)"
+    }),
     Mutant::new("next medium", "times[position] - 1u", "min(times[position], params.media - 1u)"),
     Mutant::new("first latent dropped", "var key = at.first;", "var key = at.first + 1u;"),
     Mutant::new("tanh clamped too early", "min(abs(v), 15.0)", "min(abs(v), 0.6)"),
@@ -112,6 +125,7 @@ impl Kernel for GatedCrossAttention {
         let (attend, project, rows, cols) = match (variant.name, d.is_multiple_of(4)) {
             ("register", true) => ("attend", "project", 8, 4 * lanes),
             ("register", false) => ("attend_any", "project_any", 1, lanes),
+            ("broadcast", _) => ("attend", "project_broadcast", 16, 32),
             _ => ("attend", "project_tiled", 32, 32),
         };
         let constants = vec![("D", d as f64)];
