@@ -164,3 +164,33 @@ fn strip(
         }
     }
 }
+
+// Sixteen entries instead of four, so that an entry of the last modality but one serves four
+// vectors: the last modality with its 1 is a multiple of sixteen long.
+@compute @workgroup_size(WG)
+fn strip16(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = 4u * ((wid.x + wid.y * groups.x) * WG + lane);
+    let a = strip_of(index);
+    if (a.row >= params.batch) { return; }
+    let b = strip_of(index + 1u).own;
+    let c = strip_of(index + 2u).own;
+    let d = strip_of(index + 3u).own;
+    let middle = middle_of();
+    let step = a.width / 4u;
+    var at = (a.row * params.cells + a.column) / 4u;
+    for (var outer = 0u; outer < params.cells / a.width / middle.x; outer++) {
+        let factor = outer_of(a, outer);
+        for (var i = 0u; i < middle.x; i++) {
+            let left = factor * entry_of(a.row, a.mask, middle.y, params.modalities - 2u, i);
+            y4[at] = to_storage4(left * a.own);
+            y4[at + 1u] = to_storage4(left * b);
+            y4[at + 2u] = to_storage4(left * c);
+            y4[at + 3u] = to_storage4(left * d);
+            at += step;
+        }
+    }
+}

@@ -17,8 +17,37 @@ fn dots(a: vec4<u32>, x: vec4<u32>) -> vec4<u32> {
         u32(dot4I8Packed(a.z, x.z)), u32(dot4I8Packed(a.w, x.w)));
 }
 
+fn step(a: vec4<u32>, x: vec4<u32>) -> vec4<u32> { return a + dots(a, x); }
+fn step2(a: vec4<u32>, x: vec4<u32>) -> vec4<u32> { return step(step(a, x), x); }
+fn step4(a: vec4<u32>, x: vec4<u32>) -> vec4<u32> { return step2(step2(a, x), x); }
+
+// Four trips in a turn of the loop, whose own instructions then hardly count.
 @compute @workgroup_size(WG)
-fn main(
+fn unrolled(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let thread = (wid.x + wid.y * groups.x) * WG + lane;
+    if (thread >= params.threads) { return; }
+    let low_x = x[2u * thread];
+    let high_x = x[2u * thread + 1u];
+    var low = low_x;
+    var high = high_x;
+    for (var i = 0u; i < params.trips / 4u; i++) {
+        low = step4(low, low_x);
+        high = step4(high, high_x);
+    }
+    for (var i = 0u; i < params.trips % 4u; i++) {
+        low = step(low, low_x);
+        high = step(high, high_x);
+    }
+    y[2u * thread] = low;
+    y[2u * thread + 1u] = high;
+}
+
+@compute @workgroup_size(WG)
+fn chains(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -42,7 +42,7 @@ fn unrolled(
 }
 
 @compute @workgroup_size(WG)
-fn main(
+fn chains(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -6,7 +6,7 @@ use super::widths;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
     Variant, Work, spill,
 };
 use crate::reference::{Rows, by_rows};
@@ -22,13 +22,28 @@ const VARIANTS: &[Variant] = &[
     Variant::new("cell", &[("WG", 64.0)]),
     Variant {
         refuses: |shape| {
-            let last = widths::widths(shape).last().copied().unwrap_or(0) + 1;
+            let last = last(shape);
             (last > MAX_TABLE).then(|| format!("{last} cells of one modality, over {MAX_TABLE}"))
         },
         ..Variant::new("split", &[("WG", 64.0), ("ROWS", 16.0)])
     },
     Variant { refuses: refuses_long, ..Variant::new("strip", &[("WG", 8.0)]) },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| {
+            let last = last(shape);
+            let ragged = !last.is_multiple_of(16);
+            let reason = || format!("{last} cells of the last modality, not a multiple of 16");
+            ragged.then(reason).or_else(|| refuses_long(shape))
+        },
+        ..Variant::new("strip16", &[("WG", 8.0)])
+    },
 ];
+
+/// Cells of the last modality, the 1 among them.
+fn last(shape: &Shape) -> usize {
+    widths::widths(shape).last().copied().unwrap_or(0) + 1
+}
 
 /// Turns of the loop of an invocation of `strip`: llvmpipe leaves loops after 65,535.
 const MOST_TURNS: usize = 60_000;
@@ -49,6 +64,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("first modality dropped", "m > begin; m--", "m > begin + 1u; m--"),
     Mutant::new("last cell dropped", "index >= params", "index + 1u >= params"),
     Mutant::new("last row of tables dropped", "i < min(start", "i + 1u < min(start"),
+    Mutant::new("third of four vectors like the second", "strip_of(index + 2u)", {
+        "strip_of(index + 1u)"
+    }),
     Mutant::new("strip without the ones", "select(entry, 1.0, i == 0u)", "entry"),
     Mutant::new("strip of an absent modality", "((mask >> m) & 1u) == 1u && i > 0u", "i > 0u"),
     Mutant::new("strip without a factor", "let left = factor * entry", "let left = entry"),
@@ -135,11 +153,16 @@ impl Kernel for TensorFusion {
             launch.dispatches[0].entry = "cell";
             return launch;
         }
-        if variant.name == "strip" {
-            let last = each[each.len() - 1] + 1;
-            let workgroups = (b * last.div_ceil(4)).div_ceil(variant.constant("WG"));
+        if let "strip" | "strip16" = variant.name {
+            let last = last(shape);
+            let (entry, columns) = match variant.name {
+                "strip16" => ("strip16", 16),
+                _ if last.is_multiple_of(4) => ("strip4", 4),
+                _ => ("strip", 4),
+            };
+            let workgroups = (b * last.div_ceil(columns)).div_ceil(variant.constant("WG"));
             let mut launch = Launch::single(output, spill(workgroups));
-            launch.dispatches[0].entry = if last % 4 == 0 { "strip4" } else { "strip" };
+            launch.dispatches[0].entry = entry;
             return launch;
         }
         let (from, right) = split(&each);

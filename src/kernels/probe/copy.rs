@@ -42,6 +42,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("last trip dropped", "i < EACH", "i + 1u < EACH"),
     Mutant::new("workgroups overlap by a lane", "* WG + lane;", "* (WG - 1u) + lane;"),
     Mutant::new("lanes of a trip shifted by one", "first + i * WG", "first + i * (WG + 1u)"),
+    Mutant::new(
+        "spans end a vector early",
+        "min(start + WG * EACH,",
+        "min(start + WG * EACH - 1u,",
+    ),
 ];
 
 impl Kernel for Copy {

@@ -20,13 +20,16 @@ const CHAINS: usize = 8;
 /// Four products and four additions.
 const OPERATIONS: usize = 8;
 
-const VARIANTS: &[Variant] = &[Variant::new("chains", &[("WG", 64.0)])];
+const VARIANTS: &[Variant] =
+    &[Variant::new("chains", &[("WG", 64.0)]), Variant::new("unrolled", &[("WG", 64.0)])];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("last trip dropped", "i < params.trips", "i + 1u < params.trips"),
     Mutant::new("unsigned product", "dot4I8Packed(a.z", "dot4U8Packed(a.z"),
     Mutant::new("chains crossed", "u32(dot4I8Packed(a.w, x.w))", "u32(dot4I8Packed(a.w, x.x))"),
     Mutant::new("sum replaced", "high += dots", "high = dots"),
+    Mutant::new("a step of a turn left out", "step2(step2(a, x), x)", "step2(step(a, x), x)"),
+    Mutant::new("trips after the last turn left out", "params.trips % 4u", "0u"),
 ];
 
 impl Kernel for Dot4 {
@@ -61,7 +64,10 @@ impl Kernel for Dot4 {
 
     fn launch(&self, shape: &Shape, _dtype: Dtype, variant: &Variant) -> Launch {
         let output = Buffer::new("y", Elem::U32, shape["n"], CHAINS);
-        Launch::single(output, spill(shape["n"].div_ceil(variant.constant("WG"))))
+        let groups = spill(shape["n"].div_ceil(variant.constant("WG")));
+        let mut launch = Launch::single(output, groups);
+        launch.dispatches[0].entry = variant.name;
+        launch
     }
 
     fn work(&self, shape: &Shape, _dtype: Dtype, _variant: &Variant) -> Work {

@@ -31,6 +31,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("two chains multiplied", "fma(high, high, c)", "fma(high, high.yxwz, c)"),
     Mutant::new("upper chains started as the lower", "x[2u * thread + 1u]", "x[2u * thread]"),
     Mutant::new("lower chains stored twice", "vec4<f32>(high)", "vec4<f32>(low)"),
+    Mutant::new("a step of a turn left out", "step2(step2(x, c), c)", "step2(step(x, c), c)"),
+    Mutant::new("trips after the last turn left out", "params.trips % 8u", "0u"),
     Mutant::new(
         "last thread left out",
         "thread >= params.threads",
@@ -74,9 +76,7 @@ impl Kernel for Fma {
         let output = Buffer::new("y", dtype.storage(), shape["n"], CHAINS);
         let groups = spill(shape["n"].div_ceil(variant.constant("WG")));
         let mut launch = Launch::single(output, groups);
-        if variant.name == "unrolled" {
-            launch.dispatches[0].entry = "unrolled";
-        }
+        launch.dispatches[0].entry = variant.name;
         launch
     }
 

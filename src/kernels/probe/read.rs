@@ -45,6 +45,11 @@ const MUTANTS: &[Mutant] = &[
         "* WG + (lane ^ 1u);\n        if",
     ),
     Mutant::new("spans overlap by a trip", "(group * EACH + i)", "(group * (EACH - 1u) + i)"),
+    Mutant::new(
+        "spans end a vector early",
+        "min(start + WG * EACH,",
+        "min(start + WG * EACH - 1u,",
+    ),
 ];
 
 impl Kernel for Read {

@@ -35,6 +35,11 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("vectors one word off", "let first = 4u * index;", "let first = 4u * index + 1u;"),
     Mutant::new("pattern left out", "^ params.pattern", "^ 0u"),
     Mutant::new("every other vector written twice", "first + i * WG", "first + (i & ~1u) * WG"),
+    Mutant::new(
+        "spans end a vector early",
+        "min(start + WG * EACH,",
+        "min(start + WG * EACH - 1u,",
+    ),
 ];
 
 impl Kernel for Write {
