@@ -9,7 +9,11 @@ use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill}
 pub const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
-    Variant { suits: Suits::Cpu, refuses: refuses_ragged, ..Variant::new("row", &[("WG", 8.0)]) },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| refuses_ragged(shape).or_else(|| too_many(shape)),
+        ..Variant::new("row", &[("WG", 8.0)])
+    },
     Variant {
         suits: Suits::Gpu,
         refuses: refuses_narrow,
