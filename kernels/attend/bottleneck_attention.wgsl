@@ -260,3 +260,136 @@ fn average(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) group
     }
     if (count > 0.0) { f_next[index] = to_storage(sum / count); } else { f_next[index] = f[index]; }
 }
+
+// Sixteen rows of a modality for a subgroup of eight, as in cross_attention_block.wgsl: invocation
+// i loads rows i and i + 8 and, of 32 keys at a time, i, i + 8, i + 16 and i + 24; then four values
+// of each key, those at i, i + 8 and so on. D % 4 = 0.
+struct Query { weights: vec4<f32>, peak: f32, total: f32, shrink: f32 }
+// `sums` are those of the values at i, i + 8, i + 16 and i + 24 vectors of four.
+struct Octet {
+    scores: array<vec4<f32>, 8>, queries: array<Query, 8>, sums: array<array<vec4<f32>, 8>, 4>,
+}
+alias Held = ptr<private, Octet>;
+var<private> low: Octet;
+var<private> high: Octet;
+
+// Token of the first row, the modality's tokens, and what b and h are.
+struct Block { r: Row, end: u32 }
+
+// The vectors of element c of four tokens, the last one instead of any beyond.
+fn tokens4(at: Block, start: u32) -> vec4<u32> {
+    let token = min(vec4<u32>(start, start + 8u, start + 16u, start + 24u), vec4<u32>(at.end - 1u));
+    return (number(at.r, 0u) + token * params.heads) * (D / 4u);
+}
+fn add_scores(octet: Held, query: vec4<f32>, t: mat4x4<f32>) {
+    (*octet).scores[0] += t * subgroupBroadcast(query, 0u);
+    (*octet).scores[1] += t * subgroupBroadcast(query, 1u);
+    (*octet).scores[2] += t * subgroupBroadcast(query, 2u);
+    (*octet).scores[3] += t * subgroupBroadcast(query, 3u);
+    (*octet).scores[4] += t * subgroupBroadcast(query, 4u);
+    (*octet).scores[5] += t * subgroupBroadcast(query, 5u);
+    (*octet).scores[6] += t * subgroupBroadcast(query, 6u);
+    (*octet).scores[7] += t * subgroupBroadcast(query, 7u);
+}
+fn weigh_query(octet: Held, i: u32, hidden: vec4<bool>) {
+    let before = (*octet).queries[i];
+    let scaled = select((*octet).scores[i] * params.scale, vec4<f32>(LOWEST), hidden);
+    let highest = max(max(scaled.x, scaled.y), max(scaled.z, scaled.w));
+    let top = max(before.peak, subgroupMax(highest));
+    let shrink = select(exp(before.peak - top), 1.0, before.peak == top);
+    let apart = scaled - top;
+    let tied = select(exp(apart), vec4<f32>(1.0), apart == vec4<f32>()); // ties sum exactly
+    let weights = select(tied, vec4<f32>(), hidden);
+    let sum = before.total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
+    (*octet).queries[i] = Query(weights, top, sum, shrink);
+    (*octet).scores[i] = vec4<f32>();
+    (*octet).sums[0][i] *= shrink;
+    if (D > 32u) { (*octet).sums[1][i] *= shrink; }
+    if (D > 64u) { (*octet).sums[2][i] *= shrink; }
+    if (D > 96u) { (*octet).sums[3][i] *= shrink; }
+}
+fn weigh_octet(octet: Held, hidden: vec4<bool>) {
+    weigh_query(octet, 0u, hidden); weigh_query(octet, 1u, hidden);
+    weigh_query(octet, 2u, hidden); weigh_query(octet, 3u, hidden);
+    weigh_query(octet, 4u, hidden); weigh_query(octet, 5u, hidden);
+    weigh_query(octet, 6u, hidden); weigh_query(octet, 7u, hidden);
+}
+fn add_to(octet: Held, part: u32, n: u32, i: u32, values: mat4x4<f32>) {
+    (*octet).sums[part][n] += values * subgroupShuffle((*octet).queries[n].weights, i);
+}
+fn add_part(octet: Held, part: u32, i: u32, values: mat4x4<f32>) {
+    add_to(octet, part, 0u, i, values); add_to(octet, part, 1u, i, values);
+    add_to(octet, part, 2u, i, values); add_to(octet, part, 3u, i, values);
+    add_to(octet, part, 4u, i, values); add_to(octet, part, 5u, i, values);
+    add_to(octet, part, 6u, i, values); add_to(octet, part, 7u, i, values);
+}
+// Vectors beyond the row repeat its last one and are not stored.
+fn add_values(tokens: vec4<u32>, part: u32, i: u32, lane: u32) {
+    let c = min(8u * part + lane, D / 4u - 1u);
+    let values = mat4x4<f32>(vec4<f32>(v4[tokens.x + c]), vec4<f32>(v4[tokens.y + c]),
+        vec4<f32>(v4[tokens.z + c]), vec4<f32>(v4[tokens.w + c]));
+    add_part(&low, part, i, values);
+    add_part(&high, part, i, values);
+}
+fn place_part(r: Row, part: u32, lane: u32, mean: vec4<f32>) {
+    let first = 4u * (8u * part + lane);
+    for (var i = first; i < min(first + 4u, D); i++) { place(r, i, mean[i % 4u]); }
+}
+fn place_query(octet: Held, at: Block, i: u32, offset: u32, lane: u32) {
+    let sum = subgroupAdd((*octet).queries[i].total);
+    let divisor = select(sum, 1.0, sum == 0.0);
+    var r = at.r;
+    r.token += i + offset;
+    if (r.token >= end_of(r.m)) { return; }
+    place_part(r, 0u, lane, (*octet).sums[0][i] / divisor);
+    if (D > 32u) { place_part(r, 1u, lane, (*octet).sums[1][i] / divisor); }
+    if (D > 64u) { place_part(r, 2u, lane, (*octet).sums[2][i] / divisor); }
+    if (D > 96u) { place_part(r, 3u, lane, (*octet).sums[3][i] / divisor); }
+}
+fn place_octet(octet: Held, at: Block, offset: u32, lane: u32) {
+    place_query(octet, at, 0u, offset, lane); place_query(octet, at, 1u, offset, lane);
+    place_query(octet, at, 2u, offset, lane); place_query(octet, at, 3u, offset, lane);
+    place_query(octet, at, 4u, offset, lane); place_query(octet, at, 5u, offset, lane);
+    place_query(octet, at, 6u, offset, lane); place_query(octet, at, 7u, offset, lane);
+}
+fn begin(octet: Held) {
+    let none = Query(vec4<f32>(), LOWEST, 0.0, 1.0);
+    (*octet).queries = array<Query, 8>(none, none, none, none, none, none, none, none);
+}
+
+// The grid is blocks of rows by modalities by batch and heads.
+@compute @workgroup_size(8)
+fn subgroup_block(@builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32) {
+    let pair = wid.z;
+    let m = wid.y;
+    let start = start_of(m);
+    let first = start + 16u * wid.x;
+    if (first >= end_of(m)) { return; }
+    let at = Block(Row(pair / params.heads, pair % params.heads, m, first), end_of(m));
+    begin(&low);
+    begin(&high);
+    let rows = tokens4(at, first + lane);
+    let end = select(start, at.end, is_present(at.r.b, m));
+    for (var key = start; key < end; key += 32u) {
+        let keys = tokens4(at, key + lane);
+        for (var c = 0u; c < D / 4u; c++) {
+            let t = transpose(mat4x4<f32>(vec4<f32>(k4[keys.x + c]), vec4<f32>(k4[keys.y + c]),
+                vec4<f32>(k4[keys.z + c]), vec4<f32>(k4[keys.w + c])));
+            add_scores(&low, vec4<f32>(q4[rows.x + c]), t);
+            add_scores(&high, vec4<f32>(q4[rows.y + c]), t);
+        }
+        let own = key + lane + vec4<u32>(0u, 8u, 16u, 24u);
+        weigh_octet(&low, own >= vec4<u32>(end));
+        weigh_octet(&high, own >= vec4<u32>(end));
+        for (var i = 0u; i < 8u; i++) {
+            let tokens = tokens4(at, key + i);
+            add_values(tokens, 0u, i, lane);
+            if (D > 32u) { add_values(tokens, 1u, i, lane); }
+            if (D > 64u) { add_values(tokens, 2u, i, lane); }
+            if (D > 96u) { add_values(tokens, 3u, i, lane); }
+        }
+    }
+    place_octet(&low, at, 0u, lane);
+    place_octet(&high, at, 8u, lane);
+}

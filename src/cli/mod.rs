@@ -24,6 +24,7 @@ mod known;
 mod list;
 mod mutants;
 mod noise;
+mod order;
 mod output;
 mod overlay;
 mod pairs;

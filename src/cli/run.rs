@@ -10,13 +10,12 @@ use super::exit::{Exit, Failure};
 use super::input::InputArgs;
 use super::progress::Progress;
 use super::supervise::Worker;
-use super::{arguments, interrupt, mutants, output, overlay, select, tuned};
+use super::{arguments, interrupt, mutants, order, output, overlay, select, tuned};
 use crate::kernel::Suits;
 use crate::record::{
     CellRequest, Device, Environment, Event, FORMAT_VERSION, PROTOCOL, PartialFile, Request, Row,
     Run, Setup, Status, StoreError, TaskRequest,
 };
-use crate::rng;
 use crate::suite::{Chosen, Item, Sources, by_rule};
 
 /// Reference operations that `check` spends on each distribution of a cell: a fifth of a second on
@@ -281,12 +280,7 @@ impl Job<'_> {
             });
             return order;
         }
-        // When time runs out, every kernel has had its first shapes.
-        let rounds = rounds(cells);
-        order.sort_by_key(|&position| {
-            (rounds[position], rng::word(self.target.seed, 0x0c31, position as u32))
-        });
-        order
+        order::timed(cells, order, self.target.seed)
     }
 
     /// What the worker is asked to do with the next cell, or why it is not asked at all.
@@ -303,19 +297,6 @@ impl Job<'_> {
         let allowance_s = share.allowance_s.min(f64::MAX);
         Ok(TaskRequest::Run { quick, limit_s: share.limit_s, allowance_s })
     }
-}
-
-/// For each cell how many shapes of its kernel come before its own.
-fn rounds(cells: &[Item]) -> Vec<usize> {
-    let mut rounds = Vec::new();
-    for group in cells.chunk_by(|a, b| a.name() == b.name()) {
-        let mut round = 0;
-        for (index, cell) in group.iter().enumerate() {
-            round += usize::from(index > 0 && cell.shape() != group[index - 1].shape());
-            rounds.push(round);
-        }
-    }
-    rounds
 }
 
 /// The present to the second, RFC 3339.

@@ -173,6 +173,13 @@ impl Plan {
         (self.cold_share + self.hot_share) * self.limit_s
     }
 
+    /// Whether the fewest hot samples that a row can have fit well enough when a dispatch takes
+    /// `dispatch_s`.
+    pub fn affords(&self, dispatch_s: f64, emulated: bool) -> bool {
+        let batch = f64::from(min_batch(dispatch_s, emulated));
+        dispatch_s * batch * floor_hot(emulated) as f64 <= FLOOR_LIMITS * self.limit_s
+    }
+
     /// Dispatches of one hot batch when one takes `dispatch_s`.
     pub fn batch(&self, dispatch_s: f64, timer_resolution_s: f64, emulated: bool) -> u32 {
         let span_s = self.hot_span_s.max(STEPS_PER_BATCH * timer_resolution_s);

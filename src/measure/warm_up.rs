@@ -1,9 +1,6 @@
 //! Phases 5 and 6: hot dispatches until they stop getting faster, and what one takes then.
 
-use super::plan::{
-    FLOOR_LIMITS, GROWTH, MAX_BATCH, PLATEAU_GAIN, PLATEAU_SAMPLES, Plan, WARM_UP_SHARE, floor_hot,
-    min_batch,
-};
+use super::plan::{GROWTH, MAX_BATCH, PLATEAU_GAIN, PLATEAU_SAMPLES, Plan, WARM_UP_SHARE};
 use super::series::work_s;
 use super::stats;
 use super::target::{Context, Target};
@@ -33,7 +30,7 @@ pub(super) fn warm_up<T: Target>(
         }
         let work_s = work_s(&target.hot(batch)?, context.submit_cost_s);
         let dispatch_s = work_s / f64::from(batch);
-        if sample == 0 && least_s(dispatch_s, context) > FLOOR_LIMITS * plan.limit_s {
+        if sample == 0 && !plan.affords(dispatch_s, context.emulated) {
             return Err(Stopped::TooLong { dispatch_s });
         }
         times_s.push(dispatch_s);
@@ -51,13 +48,6 @@ pub(super) fn warm_up<T: Target>(
     }
     let last = times_s.len().saturating_sub(PLATEAU_SAMPLES);
     Ok(Warm { dispatch_s: stats::median(&times_s[last..]), plateau: stale >= PLATEAU_SAMPLES })
-}
-
-/// Time of the fewest hot samples a row can have.
-fn least_s(dispatch_s: f64, context: &Context) -> f64 {
-    dispatch_s
-        * f64::from(min_batch(dispatch_s, context.emulated))
-        * floor_hot(context.emulated) as f64
 }
 
 /// The next batch on the way to `wanted` dispatches: at least one more, at most eight times.

@@ -22,7 +22,8 @@ const WIDTH: usize = 7;
 fn shapes(preset: Preset) -> Vec<Shape> {
     let of = |h, t, f, i, d| Shape::new(&[("h", h), ("t", t), ("f", f), ("i", i), ("d", d)]);
     match preset {
-        Preset::Smoke => vec![of(3, 11, 33, 36, 8)],
+        // More heads than there are modalities: their mean is a weighted sum.
+        Preset::Smoke => vec![of(3, 11, 33, 36, 8), of(7, 5, 36, 36, 8)],
         Preset::Models => {
             vec![of(10, 448, 1500, 1280, 64).from("Whisper-large-v3, ten alignment heads")]
         }

@@ -176,12 +176,14 @@ fn stopped(stopped: Stopped<GpuError>) -> CellError {
     match stopped {
         Stopped::Failed(error) => error.into(),
         Stopped::Interrupted => CellError::new(Status::Skipped, "interrupted".to_owned()),
-        Stopped::TooLong { dispatch_s } => {
-            let one = Seconds(dispatch_s);
-            let reason = format!("run budget: one dispatch takes {one}; see --max-time");
-            CellError::new(Status::Skipped, reason)
-        }
+        Stopped::TooLong { dispatch_s } => too_long(dispatch_s),
     }
+}
+
+pub(super) fn too_long(dispatch_s: f64) -> CellError {
+    let one = Seconds(dispatch_s);
+    let reason = format!("run budget: one dispatch takes about {one}; see --max-time");
+    CellError::new(Status::Skipped, reason)
 }
 
 fn time_record(timing: Timing) -> record::Time {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::chain::{Chain, Choice, error};
-use super::measure_cell::Subject;
+use super::measure_cell::{Subject, too_long};
 use super::session::{CellError, PROBE_FLOPS, Session};
 use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
 use super::timing::Prepared;
@@ -12,7 +12,7 @@ use crate::accuracy::Metrics;
 use crate::gpu::{Checks, GpuError, Output, Program};
 use crate::inputs::Distribution;
 use crate::kernel::{Answer, Dtype, Entry, Preset, Shape, Suits, Work};
-use crate::measure::stats;
+use crate::measure::{Plan, stats};
 use crate::pipeline::Pipeline;
 use crate::pipelines::ALL;
 use crate::record::{self, Row, StageRecord};
@@ -128,7 +128,7 @@ impl Session {
         {
             cell.within_emulation()?;
         }
-        task.affordable(ideal_s)?;
+        task.affordable(ideal_s, self.gpu.report.emulated)?;
         alive("compiling", 0.0);
         let chain = choice.draw(self.seed);
         let started = Instant::now();
@@ -137,7 +137,9 @@ impl Session {
         let programs = self.compile_chain(&chain, self.checks())?;
         row.compile_s = Some(started.elapsed().as_secs_f64());
         alive("verifying", expected_s(ideal_s));
+        let started = Instant::now();
         let ran = self.run_chain(chain, programs)?;
+        self.afford(&ran.prepared, started.elapsed().as_secs_f64(), task)?;
         row.device_bytes = Some(ran.prepared.bytes());
         let watch = self.gpu.stopwatch();
         let findings = self.judge_chain(cell, task.reference_flops(), &ran, row);
@@ -157,6 +159,15 @@ impl Session {
         self.time_stages(&subject.prepared, row)?;
         drop(subject);
         self.time_unchecked(&plan, row, &mut alive, |session| session.unchecked_chain(chain))
+    }
+
+    /// Refuses a chain that sampling will not have time for before it is verified, which takes
+    /// seconds. Drivers finish compiling in the first run; only a slow one is looked at again.
+    fn afford(&self, chain: &Prepared, first_s: f64, task: &Task) -> Result<(), CellError> {
+        let affords = |plan: &Plan, s| plan.affords(s, self.gpu.report.emulated);
+        let Some(plan) = task.plan().filter(|plan| !affords(plan, first_s)) else { return Ok(()) };
+        let dispatch_s = self.time(chain, 1)?;
+        if affords(&plan, dispatch_s) { Ok(()) } else { Err(too_long(dispatch_s)) }
     }
 
     fn compile_chain(&self, chain: &Chain, checks: Checks) -> Result<Vec<Program>, GpuError> {

@@ -367,7 +367,7 @@ impl Session {
             within_emulation(&cell.work(), cell.variant.suits)?;
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
-        task.affordable(ideal_s)?;
+        task.affordable(ideal_s, self.gpu.report.emulated)?;
         Ok(ideal_s)
     }
 

@@ -1,5 +1,6 @@
 //! What is asked of a cell, and what of it a device can be expected to do.
 
+use super::measure_cell::too_long;
 use super::session::CellError;
 use crate::kernel::{Suits, Work};
 use crate::measure::Plan;
@@ -21,6 +22,8 @@ pub(super) const ALL_ROWS: f64 = f64::MAX;
 
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
+/// What a good kernel takes over its ideal time on a CPU driver.
+const TYPICAL: f64 = 3.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
 const LEAST_DISPATCHES: f64 = 9.0;
 
@@ -60,8 +63,12 @@ impl Task {
     }
 
     /// Whether something with this ideal time may be tried.
-    pub(super) fn affordable(&self, ideal_s: f64) -> Result<(), CellError> {
+    pub(super) fn affordable(&self, ideal_s: f64, emulated: bool) -> Result<(), CellError> {
         let Task::Run { allowance_s, .. } = *self else { return Ok(()) };
+        let one_s = TYPICAL * ideal_s;
+        if self.plan().is_some_and(|plan| !plan.affords(one_s, emulated)) {
+            return Err(too_long(one_s));
+        }
         let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
         if estimate_s <= allowance_s {
             return Ok(());

@@ -11,7 +11,7 @@ use super::weights::Weights;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    self, Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset,
+    self, Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
     Problem, Shape, Spec, Suits, Variant, Work, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
@@ -35,13 +35,24 @@ const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         turns,
-        refuses: |shape| {
-            (!shape["d"].is_multiple_of(4))
-                .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
-        },
+        refuses: refuses_ragged,
         ..Variant::new("tile", &[("WG", 64.0)])
     },
+    // WG is that of the mean over the modalities.
+    Variant {
+        needs: &[Need::Subgroup, Need::SubgroupOf8],
+        refuses: refuses_ragged,
+        ..Variant::new("subgroup_block", &[("WG", 8.0)])
+    },
 ];
+
+/// Rows of one workgroup in `subgroup_block`.
+const BLOCK: usize = 16;
+
+fn refuses_ragged(shape: &Shape) -> Option<String> {
+    let d = shape["d"];
+    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
+}
 
 /// Over the keys, and for each of them over the query and the value, by fours where they may be.
 fn turns(shape: &Shape) -> usize {
@@ -66,6 +77,14 @@ const MUTANTS: &[Mutant] = &[
         "j + 1u < min(TILE, end - first)",
     ),
     Mutant::new("tile loaded from its first key", "min(first + i / (D / 4u), end - 1u)", "first"),
+    Mutant::new("rows of the first octet for both", "q4[rows.y + c]", "q4[rows.x + c]"),
+    Mutant::new("weights of one invocation for all keys", "queries[n].weights, i)", {
+        "queries[n].weights, 0u)"
+    }),
+    Mutant::new("older sums of a block not shrunk", "(*octet).sums[0][i] *= shrink;", ""),
+    Mutant::new("keys beyond the modality weighed", "own >= vec4<u32>(end)", {
+        "own > vec4<u32>(end)"
+    }),
     Mutant::new("slices all of the first rows", "row_of(params.first + index)", "row_of(index)"),
     Mutant::new("last key left out of the values", "key < keys; key++", "key + 1u < keys; key++"),
     Mutant::new("a level of the tree left out", "half > 0u; half /= 2u", "half > 1u; half /= 2u"),
@@ -158,6 +177,11 @@ impl Kernel for BottleneckAttention {
             "tile" => {
                 let tiles = tokens.longest().div_ceil(lanes) as u32;
                 vec![Dispatch::new("tile", [tiles, modalities as u32, (b * h) as u32])]
+            }
+            "subgroup_block" => {
+                let blocks = tokens.longest().div_ceil(BLOCK) as u32;
+                let grid = [blocks, modalities as u32, (b * h) as u32];
+                vec![Dispatch::new("subgroup_block", grid)]
             }
             _ => slices.iter().flat_map(|rows| tokens.unfused(rows, lanes)).collect(),
         };
@@ -274,7 +298,7 @@ fn bottleneck_attention<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2
         };
         let scores: Vec<S> = range.clone().map(score).collect();
         let weights = match problem.variant.name {
-            "flash" | "tile" => Weights::running(&scores),
+            "flash" | "tile" | "subgroup_block" => Weights::running(&scores),
             _ => Weights::in_passes(&scores, depth(scores.len(), problem.variant)),
         };
         let column = |i: usize| v.slice_move(s![batch, range.clone(), head, i]);

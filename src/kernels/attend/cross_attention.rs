@@ -248,7 +248,7 @@ impl Kernel for CrossAttention {
         let pairs = Pairs::of(shape);
         let (rows, k, d, e) = (pairs.rows(), pairs.k, pairs.d, pairs.e);
         let bits = f64::from(u8::from(pairs.has_bits()));
-        let constants = vec![("D", d as f64), ("E", e as f64), ("BITS", bits)];
+        let constants = [("D", d as f64), ("E", e as f64), ("BITS", bits)];
         let outputs = vec![Buffer::new("o", dtype.storage(), rows, e)];
         let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
         let blocks = |queries: usize| pairs.b * pairs.h * pairs.q.div_ceil(queries);

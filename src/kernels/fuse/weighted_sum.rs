@@ -76,10 +76,7 @@ impl Kernel for WeightedSum {
     }
 
     fn shapes(&self, preset: Preset) -> Vec<Shape> {
-        // A pipeline means more heads than there are modalities with presence bits of their own.
-        let many = Shape::new(&[("m", 10), ("b", 3), ("d", 68)]);
-        let many = (preset == Preset::Smoke).then_some(many);
-        modalities::shapes(preset).into_iter().chain(many).collect()
+        modalities::shapes(preset)
     }
 
     fn inputs(&self, shape: &Shape, generator: &Generator) -> Inputs {
