@@ -5,7 +5,7 @@ const STANDARD_RUN_S: f64 = 110.0;
 /// A quick one within fifteen seconds.
 const QUICK_RUN_S: f64 = 13.0;
 /// Most and least time the samples of one cell may take.
-const STANDARD_CELL_S: (f64, f64) = (0.55, 3.0);
+const STANDARD_CELL_S: (f64, f64) = (0.65, 3.0);
 const QUICK_CELL_S: (f64, f64) = (0.12, 0.4);
 /// Share of a cell's time left for compiling, verifying and uploading.
 const SAMPLES_SHARE: f64 = 0.6;
@@ -63,7 +63,7 @@ mod tests {
     fn time_is_shared_fairly_between_a_floor_and_a_cap() {
         let budget = Budget::new(false, None);
         assert_eq!(budget.share(0.0, 2).unwrap().limit_s, 3.0);
-        assert_eq!(budget.share(0.0, 1000).unwrap().limit_s, 0.55);
+        assert_eq!(budget.share(0.0, 1000).unwrap().limit_s, 0.65);
         let fair = budget.share(10.0, 60).unwrap().limit_s;
         assert!((fair - 1.0).abs() < 1e-9, "{fair}");
     }
