@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::chain::{Chain, Choice, error};
 use super::measure_cell::{Subject, too_long};
 use super::session::{CellError, PROBE_FLOPS, Session};
-use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
+use super::task::{ALL_ROWS, TYPICAL_PIPELINE, Task, expected_s, longest_s, within_emulation};
 use super::timing::Prepared;
 use super::verify::{Failure, Finding, Scope, summarise};
 use crate::accuracy::Metrics;
@@ -128,7 +128,7 @@ impl Session {
         {
             cell.within_emulation()?;
         }
-        task.affordable(ideal_s, self.gpu.report.emulated)?;
+        task.affordable(ideal_s, TYPICAL_PIPELINE, self.gpu.report.emulated)?;
         alive("compiling", 0.0);
         let chain = choice.draw(self.seed);
         let started = Instant::now();

@@ -10,7 +10,7 @@ use super::lately::Lately;
 use super::measure_cell::Subject;
 use super::peaks::Found;
 use super::sources::Sources;
-use super::task::{ALL_ROWS, Task, expected_s, longest_s, within_emulation};
+use super::task::{ALL_ROWS, TYPICAL_KERNEL, Task, expected_s, longest_s, within_emulation};
 use super::timing::{Canary, CanaryTimer, HostSweep, Prepared};
 use super::verify::{Checked, Failure, Scope, Spent, verify};
 use super::{environment, peaks};
@@ -367,7 +367,7 @@ impl Session {
             within_emulation(&cell.work(), cell.variant.suits)?;
         }
         let ideal_s = self.ceilings.ideal_s(&cell.work(), cell.work().bytes);
-        task.affordable(ideal_s, self.gpu.report.emulated)?;
+        task.affordable(ideal_s, TYPICAL_KERNEL, self.gpu.report.emulated)?;
         Ok(ideal_s)
     }
 

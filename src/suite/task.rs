@@ -22,8 +22,10 @@ pub(super) const ALL_ROWS: f64 = f64::MAX;
 
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
-/// What a good kernel takes over its ideal time on a CPU driver.
-const TYPICAL: f64 = 3.0;
+/// What a good kernel takes over its ideal time on a CPU driver, and a chain of stages, some of
+/// which are far from any ceiling.
+pub(super) const TYPICAL_KERNEL: f64 = 3.0;
+pub(super) const TYPICAL_PIPELINE: f64 = 10.0;
 /// Dispatches that a cell costs at the very least: two checked runs, warm-up, samples.
 const LEAST_DISPATCHES: f64 = 9.0;
 
@@ -62,10 +64,15 @@ impl Task {
         }
     }
 
-    /// Whether something with this ideal time may be tried.
-    pub(super) fn affordable(&self, ideal_s: f64, emulated: bool) -> Result<(), CellError> {
+    /// Whether something with this ideal time may be tried that takes about `typical` times as long.
+    pub(super) fn affordable(
+        &self,
+        ideal_s: f64,
+        typical: f64,
+        emulated: bool,
+    ) -> Result<(), CellError> {
         let Task::Run { allowance_s, .. } = *self else { return Ok(()) };
-        let one_s = TYPICAL * ideal_s;
+        let one_s = typical * ideal_s;
         if self.plan().is_some_and(|plan| !plan.affords(one_s, emulated)) {
             return Err(too_long(one_s));
         }
