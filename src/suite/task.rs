@@ -64,7 +64,7 @@ impl Task {
         }
     }
 
-    /// Whether something with this ideal time may be tried that takes about `typical` times as long.
+    /// Whether something may be tried that takes about `typical` times this ideal time.
     pub(super) fn affordable(
         &self,
         ideal_s: f64,
