@@ -42,7 +42,8 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
     let of = |m, b, d| Shape::new(&[("m", m), ("b", b), ("d", d)]);
     match preset {
         Preset::Smoke => {
-            let whole = [of(1, 1, 1), of(2, 3, 257), of(6, 5, 64), of(3, 0, 8)];
+            // The widest is two strips, the second one longer than half.
+            let whole = [of(1, 1, 1), of(2, 3, 257), of(6, 5, 64), of(3, 0, 8), of(2, 3, 1604)];
             // Twice all presence masks and one more row.
             let present = [1, 2, 3, 6].into_iter().flat_map(|m| {
                 [1, 5, 35, 36, 257, 516].map(|d| of(m, (2 << m) + 1, d).tag("present"))
