@@ -28,7 +28,7 @@ const MUTANTS: &[Mutant] = &[
         "high = term(3u, mask, at",
         "high = 0.0 * term(3u, mask, at",
     ),
-    Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
+    Mutant::new("last vector of a row left out", "column.z < quads", "column.z + 1u < quads"),
     Mutant::new("tanh clamped too early", "vec4<f32>(15.0)", "vec4<f32>(5.0)"),
     Mutant::new("gate left out", "sum += gate *", "sum +="),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),

@@ -27,7 +27,7 @@ const MUTANTS: &[Mutant] = &[
         "high = term(3u, mask, at",
         "high = 0.0 * term(3u, mask, at",
     ),
-    Mutant::new("last vector of a row left out", "column.x < quads", "column.x + 1u < quads"),
+    Mutant::new("last vector of a row left out", "column.z < quads", "column.z + 1u < quads"),
     Mutant::new("total a little too large", "/ total", "/ (total + 1e-5)"),
     Mutant::new("presence ignored", "((mask >> m) & 1u) == 1u", "true"),
     Mutant::new(
