@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{has_adapter, ran};
+use common::{has_adapter, ran, reference};
 use fusebench::record::{Row, Run, Status, fingerprint, read, to_json};
 use fusebench::rng;
 use rusqlite::Connection;
@@ -24,11 +24,7 @@ struct Place {
 
 impl Place {
     fn new() -> Place {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/llvmpipe/models.json");
-        let mut base = read(&path).expect("the reference run");
-        base.rows.retain(|row| row.status == Status::Ok && row.stages.is_empty());
-        base.rows.truncate(6);
-        Place { folder: tempfile::tempdir().expect("a folder"), base }
+        Place { folder: tempfile::tempdir().expect("a folder"), base: reference(6) }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{ends, has_adapter, ran, text};
+use common::{ends, has_adapter, ran, reference, text};
 use fusebench::kernels::ALL;
 use fusebench::record::{Run, Status, read, to_json};
 use serde_json::{Value, json};
@@ -132,10 +132,7 @@ fn the_noise_of_a_cell_raises_the_floor_of_compare_on_its_own_fingerprint_alone(
         fs::write(&path, to_json(run)).expect("written");
         path.to_str().expect("UTF-8").to_owned()
     };
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/llvmpipe/models.json");
-    let mut run = read(&reference).expect("the reference run");
-    run.rows.retain(|row| row.status == Status::Ok && row.stages.is_empty());
-    run.rows.truncate(3);
+    let mut run = reference(3);
     let base = write("base.json", &run);
     let (id, other) = (run.rows[2].id.clone(), run.rows[1].id.clone());
     let time = run.rows[2].time.as_mut().expect("timed");

@@ -7,12 +7,14 @@ pub mod python;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 
 use fusebench::gpu::{Checks, GpuError, Selector};
 use fusebench::kernel::Entry;
 use fusebench::kernels::ALL;
+use fusebench::record::{Row, Run, Status, read};
 use fusebench::suite::{Session, Sources};
 
 /// Seed of every test.
@@ -88,4 +90,16 @@ pub fn ends(output: &Output, code: i32, says: &[&str]) {
 #[allow(dead_code, reason = "not every test file runs the program")]
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The reference run of llvmpipe with so many of its rows, of kernels whose times were settled.
+#[allow(dead_code, reason = "few test files want a run of a real device")]
+pub fn reference(rows: usize) -> Run {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/llvmpipe/models.json");
+    let mut run = read(&path).expect("the reference run");
+    let settled =
+        |row: &Row| row.time.as_ref().is_some_and(|time| time.high - time.low < 0.05 * time.median);
+    run.rows.retain(|row| row.status == Status::Ok && row.stages.is_empty() && settled(row));
+    run.rows.truncate(rows);
+    run
 }
