@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::{ends, has_adapter, ran, reference, text};
 use fusebench::kernels::ALL;
-use fusebench::record::{Run, Status, read, to_json};
+use fusebench::record::{Run, to_json};
 use serde_json::{Value, json};
 
 /// A cell that takes microseconds.

@@ -120,7 +120,7 @@ fn weigh_query(octet: Held, at: Block, first: u32, i: u32, start: u32) {
     if (E > 64u) { (*octet).sums[2][i] *= Sum(shrink); }
     if (E > 96u) { (*octet).sums[3][i] *= Sum(shrink); }
 }
-fn weigh(octet: Held, at: Block, first: u32, start: u32) {
+fn weigh_octet(octet: Held, at: Block, first: u32, start: u32) {
     weigh_query(octet, at, first, 0u, start); weigh_query(octet, at, first, 1u, start);
     weigh_query(octet, at, first, 2u, start); weigh_query(octet, at, first, 3u, start);
     weigh_query(octet, at, first, 4u, start); weigh_query(octet, at, first, 5u, start);
@@ -197,8 +197,8 @@ fn subgroup_block(
             add_scores(&low, vec4<f32>(q4[query + c]), t);
             if (QUERIES > 8u) { add_scores(&high, vec4<f32>(q4[more + c]), t); }
         }
-        weigh(&low, at, 0u, start + lane);
-        if (QUERIES > 8u) { weigh(&high, at, 8u, start + lane); }
+        weigh_octet(&low, at, 0u, start + lane);
+        if (QUERIES > 8u) { weigh_octet(&high, at, 8u, start + lane); }
         for (var i = 0u; i < 8u; i++) {
             let values = block_keys(at, start + i) * (E / 4u);
             add_to_all(0u, i, values4(values, lane));
@@ -255,8 +255,8 @@ fn subgroup_block_any(
             add_scores(&low, query_any(query, c), t);
             if (QUERIES > 8u) { add_scores(&high, query_any(more, c), t); }
         }
-        weigh(&low, at, 0u, start + lane);
-        if (QUERIES > 8u) { weigh(&high, at, 8u, start + lane); }
+        weigh_octet(&low, at, 0u, start + lane);
+        if (QUERIES > 8u) { weigh_octet(&high, at, 8u, start + lane); }
         for (var i = 0u; i < 8u; i++) {
             let values = block_keys(at, start + i);
             add_to_all(0u, i, values_any(values, lane));

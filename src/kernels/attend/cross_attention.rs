@@ -142,7 +142,11 @@ const MUTANTS: &[Mutant] = &[
         "(*octet).queries[i].total"
     }),
     Mutant::new("second octet loads the queries of the first", "lane + 8u) * (D", "lane) * (D"),
-    Mutant::new("second octet masked like the first", "weigh(&high, at, 8u", "weigh(&high, at, 0u"),
+    Mutant::new(
+        "second octet masked like the first",
+        "weigh_octet(&high, at, 8u",
+        "weigh_octet(&high, at, 0u",
+    ),
     Mutant::new(
         "key beyond the mask seen",
         "query + params.reach + 1u));",
