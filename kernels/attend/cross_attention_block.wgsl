@@ -114,7 +114,7 @@ fn weigh_query(octet: Held, at: Block, first: u32, i: u32, start: u32) {
     let weights = select(weights_of(scaled - peak), vec4<f32>(), hidden);
     let total = before.total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
     (*octet).queries[i] = Query(weights, peak, total, shrink);
-    (*octet).scores[i] = Sum4();
+    (*octet).scores[i] = Sum4(Sum(0.0));
     (*octet).sums[0][i] *= Sum(shrink);
     if (E > 32u) { (*octet).sums[1][i] *= Sum(shrink); }
     if (E > 64u) { (*octet).sums[2][i] *= Sum(shrink); }
