@@ -237,4 +237,16 @@ mod tests {
         let halves = [1.5_f32, -0.25];
         assert_eq!(Elem::F16.decode(&Elem::F16.encode(&halves), 2), [1.5, -0.25]);
     }
+
+    #[test]
+    fn many_numbers_are_rounded_like_each_of_them() {
+        let values: Vec<f32> = (0..AT_ONCE + 3).map(|i| 1.0 / (i as f32 + 0.3)).collect();
+        for elem in [Elem::F32, Elem::F16] {
+            let mut all = values.clone();
+            elem.round_all(&mut all);
+            assert!(all.iter().zip(&values).all(|(&a, &b)| a == elem.round(b)), "{elem:?}");
+            let back = elem.decode(&elem.encode(&all), all.len());
+            assert!(all.iter().zip(&back).all(|(&a, &b)| f64::from(a) == b), "{elem:?}");
+        }
+    }
 }

@@ -8,7 +8,9 @@ use ndarray::Array2;
 use crate::accuracy::Tracked;
 pub use crate::elem::Elem;
 use crate::inputs::{Distribution, Generator, Inputs};
-pub use crate::launch::{Buffer, Dispatch, Launch, Slice, Window, cut, refuses_uncut, spill};
+pub use crate::launch::{
+    Buffer, Dispatch, Launch, Slice, Window, cut, refuses_ragged, refuses_uncut, spill,
+};
 pub use crate::operands::{Operand, Operands};
 use crate::reference::Rows;
 pub use crate::shape::{Preset, Shape};

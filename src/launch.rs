@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::elem::Elem;
+use crate::shape::Shape;
 
 /// Buffers and dispatches of one run. Bindings are numbered: 0 is Params, then the inputs, the
 /// outputs and the scratch buffers, each in order.
@@ -115,6 +116,12 @@ pub fn cut(rows: usize, count: usize, row_bytes: &[usize]) -> Vec<Range<usize>> 
     let length = rows.div_ceil(count).next_multiple_of(unit).max(1);
     let starts = (0..rows.max(1)).step_by(length);
     starts.map(|start| start..rows.min(start + length)).collect()
+}
+
+/// Why a strategy by vectors of four elements leaves a shape to those that take single ones.
+pub fn refuses_ragged(shape: &Shape, axis: &str) -> Option<String> {
+    let length = shape[axis];
+    (!length.is_multiple_of(4)).then(|| format!("{axis} is {length}, not a multiple of 4"))
 }
 
 /// Why a strategy that cuts a buffer of so many f32 values is not worth its while.

@@ -273,10 +273,10 @@ alias Held = ptr<private, Octet>;
 var<private> low: Octet;
 var<private> high: Octet;
 
-// Token of the first row, the modality's tokens, and what b and h are.
+// The first row, and where its modality ends.
 struct Block { r: Row, end: u32 }
 
-// The vectors of element c of four tokens, the last one instead of any beyond.
+// Where four tokens begin, in vectors; the last one instead of any beyond.
 fn tokens4(at: Block, start: u32) -> vec4<u32> {
     let token = min(vec4<u32>(start, start + 8u, start + 16u, start + 24u), vec4<u32>(at.end - 1u));
     return (number(at.r, 0u) + token * params.heads) * (D / 4u);

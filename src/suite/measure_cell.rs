@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::session::{CellError, Session};
+use super::task::too_long;
 use super::timing::{CanaryTimer, CellTimer, Cold, HostSweep, POOL_BYTES_GPU, Prepared};
 use crate::gpu::{Checks, GpuError, Output, Sweep};
 use crate::kernel::Work;
 use crate::measure::{Context, Part, Plan, Stopped, Timing, canary, measure, score};
 use crate::record::{self, Row, Status};
-use crate::units::Seconds;
 
 /// Something verified, to be timed.
 pub(super) struct Subject<'a> {
@@ -178,12 +178,6 @@ fn stopped(stopped: Stopped<GpuError>) -> CellError {
         Stopped::Interrupted => CellError::new(Status::Skipped, "interrupted".to_owned()),
         Stopped::TooLong { dispatch_s } => too_long(dispatch_s),
     }
-}
-
-pub(super) fn too_long(dispatch_s: f64) -> CellError {
-    let one = Seconds(dispatch_s);
-    let reason = format!("run budget: one dispatch takes about {one}; see --max-time");
-    CellError::new(Status::Skipped, reason)
 }
 
 fn time_record(timing: Timing) -> record::Time {

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use super::chain::{Chain, Choice, error};
-use super::measure_cell::{Subject, too_long};
+use super::measure_cell::Subject;
 use super::session::{CellError, PROBE_FLOPS, Session};
-use super::task::{ALL_ROWS, TYPICAL_PIPELINE, Task, expected_s, longest_s, within_emulation};
+use super::task::{
+    ALL_ROWS, TYPICAL_PIPELINE, Task, expected_s, longest_s, too_long, within_emulation,
+};
 use super::timing::Prepared;
 use super::verify::{Failure, Finding, Scope, summarise};
 use crate::accuracy::Metrics;

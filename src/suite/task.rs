@@ -1,6 +1,5 @@
 //! What is asked of a cell, and what of it a device can be expected to do.
 
-use super::measure_cell::too_long;
 use super::session::CellError;
 use crate::kernel::{Suits, Work};
 use crate::measure::Plan;
@@ -19,6 +18,8 @@ const EMULATED_DISPATCH_S: f64 = 0.5;
 
 /// Reference operations that stand for every row: what a worker is sent holds no infinity.
 pub(super) const ALL_ROWS: f64 = f64::MAX;
+/// Likewise the allowance of a cell whose time the user named.
+const UNLIMITED_S: f64 = f64::MAX;
 
 /// A kernel this much slower than the ceilings allow would still be worth its row.
 const SLACK: f64 = 6.0;
@@ -64,7 +65,9 @@ impl Task {
         }
     }
 
-    /// Whether something may be tried that takes about `typical` times this ideal time.
+    /// Whether something with this ideal time may be tried. On a CPU driver, where a run shares out
+    /// little time among much, one dispatch is expected to take `typical` times as long, and what
+    /// sampling would have no time for is not even verified.
     pub(super) fn affordable(
         &self,
         ideal_s: f64,
@@ -73,7 +76,8 @@ impl Task {
     ) -> Result<(), CellError> {
         let Task::Run { allowance_s, .. } = *self else { return Ok(()) };
         let one_s = typical * ideal_s;
-        if self.plan().is_some_and(|plan| !plan.affords(one_s, emulated)) {
+        let is_shared_out = emulated && allowance_s < UNLIMITED_S;
+        if is_shared_out && self.plan().is_some_and(|plan| !plan.affords(one_s, emulated)) {
             return Err(too_long(one_s));
         }
         let estimate_s = ideal_s * SLACK * LEAST_DISPATCHES;
@@ -84,6 +88,12 @@ impl Task {
         let reason = format!("run budget: needs about {needs}, may take {left}; see --max-time");
         Err(CellError::new(Status::Skipped, reason))
     }
+}
+
+pub(super) fn too_long(dispatch_s: f64) -> CellError {
+    let one = Seconds(dispatch_s);
+    let reason = format!("run budget: one dispatch takes about {one}; see --max-time");
+    CellError::new(Status::Skipped, reason)
 }
 
 /// How long timing something with this ideal time may take at the very most.
@@ -111,4 +121,23 @@ pub(super) fn within_emulation(work: &Work, suits: Suits) -> Result<(), CellErro
     let (needs, most) = (Seconds(estimate_s), Seconds(EMULATED_DISPATCH_S));
     let reason = format!("emulation budget: a dispatch takes about {needs} > {most}; see --full");
     Err(CellError::new(Status::Skipped, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sampling_has_no_time_for_is_tried_only_where_the_user_named_a_time() {
+        let task = |allowance_s| Task::Run { effort: Effort::Standard, limit_s: 1.0, allowance_s };
+        let tried = |task: Task, ideal_s, emulated| {
+            task.affordable(ideal_s, TYPICAL_KERNEL, emulated).is_ok()
+        };
+        // Three samples within three seconds: a dispatch may take one.
+        assert!(tried(task(22.0), 0.3, true) && !tried(task(22.0), 0.4, true));
+        assert!(tried(task(UNLIMITED_S), 0.4, true) && tried(task(22.0), 0.4, false));
+        assert!(tried(Task::Check { flops: 1.0 }, 1e3, true));
+        // Nine dispatches of a slow kernel are not what a share of the run has room for.
+        assert!(!tried(task(22.0), 0.5, false));
+    }
 }

@@ -18,7 +18,7 @@ pub const POOL_BYTES_GPU: u64 = 512 << 20;
 const POOL_BYTES_CPU_MAX: u64 = 256 << 20;
 
 const WORDS_OF_LINE: usize = 8;
-/// What a core takes of the pool at a time: a twentieth of a millisecond's work.
+/// What a core takes of the pool at a time, 256 KiB.
 const WORDS_AT_ONCE: usize = 1 << 15;
 
 /// Host memory larger than the caches; a CPU driver would take a tenth of a second to rewrite it.

@@ -1,18 +1,15 @@
 //! What kernels over streams `[batch, steps, features]` share: strategies, launch, fractions.
 
-use crate::kernel::{Buffer, Dtype, Launch, Shape, Variant, spill};
+use crate::kernel::{Buffer, Dtype, Launch, Variant, refuses_ragged, spill};
 
 /// One element an invocation.
 pub const SCALAR: Variant = Variant::new("scalar", &[("WG", 64.0)]);
 
 /// Four elements of one step an invocation.
-pub const VECTOR: Variant =
-    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) };
-
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let f = shape["f"];
-    (!f.is_multiple_of(4)).then(|| format!("f is {f}, no multiple of four"))
-}
+pub const VECTOR: Variant = Variant {
+    refuses: |shape| refuses_ragged(shape, "f"),
+    ..Variant::new("vector", &[("WG", 64.0)])
+};
 
 /// One output `y[rows, f]`, one or four elements an invocation; the entry point is the variant's.
 pub fn launch(rows: usize, f: usize, dtype: Dtype, variant: &Variant) -> Launch {

@@ -12,7 +12,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     self, Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
-    Problem, Shape, Spec, Suits, Variant, Work, refuses_uncut, spill,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_ragged, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -35,24 +35,19 @@ const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         turns,
-        refuses: refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("tile", &[("WG", 64.0)])
     },
     // WG is that of the mean over the modalities.
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("subgroup_block", &[("WG", 8.0)])
     },
 ];
 
 /// Rows of one workgroup in `subgroup_block`.
 const BLOCK: usize = 16;
-
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = shape["d"];
-    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
-}
 
 /// Over the keys, and for each of them over the query and the value, by fours where they may be.
 fn turns(shape: &Shape) -> usize {

@@ -78,20 +78,14 @@ const VARIANTS: &[Variant] = &[
         shader: Some("subgroup"),
         suits: Suits::Gpu,
         refuses: |shape| {
-            let few = shape["q"] <= OCTET;
-            let reason = || format!("{} queries, made for more than {OCTET}", shape["q"]);
-            few.then(reason).or_else(|| too_wide(shape)).or_else(|| refuses_ragged(shape))
+            refuses_few(shape).or_else(|| too_wide(shape)).or_else(|| refuses_ragged(shape))
         },
         turns: |shape| Tile::of(&Pairs::of(shape), 4, LANES).turns(),
         ..Variant::new("subgroup_tile", &[("LANES", LANES as f64)])
     },
     BLOCK,
     Variant {
-        refuses: |shape| {
-            let few = shape["q"] <= OCTET;
-            let reason = || format!("{} queries, made for more than {OCTET}", shape["q"]);
-            few.then(reason).or_else(|| too_wide(shape))
-        },
+        refuses: |shape| refuses_few(shape).or_else(|| too_wide(shape)),
         constants: &[("QUERIES", 16.0)],
         name: "subgroup_block16",
         ..BLOCK
@@ -189,6 +183,11 @@ fn too_wide(shape: &Shape) -> Option<String> {
     (width > MAX_WIDTH).then(|| format!("rows are {width} wide, accumulators hold {MAX_WIDTH}"))
 }
 
+fn refuses_few(shape: &Shape) -> Option<String> {
+    let q = shape["q"];
+    (q <= OCTET).then(|| format!("{q} queries, made for more than {OCTET}"))
+}
+
 fn refuses_ragged(shape: &Shape) -> Option<String> {
     let Pairs { d, e, .. } = Pairs::of(shape);
     let ragged = !d.is_multiple_of(4) || !e.is_multiple_of(4);
@@ -254,12 +253,11 @@ impl Kernel for CrossAttention {
         let bits = f64::from(u8::from(pairs.has_bits()));
         let constants = [("D", d as f64), ("E", e as f64), ("BITS", bits)];
         let outputs = vec![Buffer::new("o", dtype.storage(), rows, e)];
-        let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
-        let blocks = |queries: usize| pairs.b * pairs.h * pairs.q.div_ceil(queries);
-        let one = |entry, queries, own: &[(&'static str, usize)]| {
+        // A workgroup so many queries of one head.
+        let one = |entry, queries: usize, own: &[(&'static str, usize)]| {
             let own = own.iter().map(|&(name, value)| (name, value as f64));
             let constants = constants.iter().copied().chain(own).collect();
-            let grid = spill(blocks(queries));
+            let grid = spill(pairs.b * pairs.h * pairs.q.div_ceil(queries));
             let dispatches = vec![Dispatch { constants, ..Dispatch::new(entry, grid) }];
             Launch { outputs: outputs.clone(), scratch: Vec::new(), dispatches }
         };
@@ -271,7 +269,9 @@ impl Kernel for CrossAttention {
             let own = [("OCTETS", tile.octets), ("KEYS", tile.keys)];
             return one("subgroup_tile", tile.queries(), &own);
         }
+        let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
         if variant.shader == BLOCK.shader {
+            // One entry point cannot bind a buffer as scalars and as vectors.
             let entry = if vectors { "subgroup_block" } else { "subgroup_block_any" };
             return one(entry, variant.constant("QUERIES"), &[]);
         }

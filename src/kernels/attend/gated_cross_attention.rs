@@ -10,7 +10,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
-    Problem, Shape, Spec, Suits, Variant, Work, spill,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_ragged, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -24,20 +24,15 @@ const VARIANTS: &[Variant] = &[
     Variant::new("register", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
-        refuses: refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("tiled", &[("WG", 64.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("broadcast", &[("WG", 8.0)])
     },
 ];
-
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = shape["d"];
-    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
-}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("rows of the first eight for all", "let high = o_row(r + lane + 8u, i)", {

@@ -2,15 +2,15 @@
 
 use ndarray::{Array2, Ix2};
 
-use super::codes::{Span, entry, half, originals, padded, quantise, scale_tensor};
-use super::dequantize_int8::uncompressed;
+use super::codes::{Span, half, originals, padded, quantise, scale_tensor};
+use super::dequantize_int8::{rows_or_words, uncompressed};
 use super::quantize_int4::{group, shapes};
 use super::quantize_int8::draw;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
-    Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
-    Suits, Uncompressed, Variant, Work, spill,
+    Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
+    Uncompressed, Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -88,16 +88,7 @@ impl Kernel for DequantizeInt4 {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, k) = (shape["m"], shape["k"]);
-        let strips = entry(variant) == "strip";
-        let words = (m * k.div_ceil(8)).div_ceil(variant.constant("WG"));
-        let workgroups = if strips { m } else { words };
-        let output = Buffer::new("y", variant.storage(dtype), m, k);
-        let mut launch = Launch::single(output, spill(workgroups));
-        launch.dispatches[0].entry = match (strips, k.is_multiple_of(4)) {
-            (true, _) => "strip",
-            (false, true) => "vector",
-            (false, false) => "ragged",
-        };
+        let launch = rows_or_words((m, k), Elem::I4, dtype, variant);
         launch.with_constant("GROUP", group(shape) as f64)
     }
 

@@ -103,10 +103,6 @@ impl Kernel for DequantizeInt8 {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (m, k) = (shape["m"], shape["k"]);
-        let strips = entry(variant) == "strip";
-        let words = (m * k.div_ceil(4)).div_ceil(variant.constant("WG"));
-        let workgroups = if strips { m } else { words };
-        let output = Buffer::new("y", variant.storage(dtype), m, k);
         let span = match Span::of(shape) {
             Span::Tensor => 0.0,
             Span::Row => 1.0,
@@ -114,13 +110,8 @@ impl Kernel for DequantizeInt8 {
             Span::Group(_) => 3.0,
         };
         let affine = f64::from(u8::from(quantize_int8::is_affine(shape)));
-        let mut launch = Launch::single(output, spill(workgroups));
-        launch.dispatches[0].entry = match (strips, k.is_multiple_of(4)) {
-            (true, _) => "strip",
-            (false, true) => "vector",
-            (false, false) => "ragged",
-        };
-        if let (true, Span::Group(length)) = (strips, Span::of(shape)) {
+        let mut launch = rows_or_words((m, k), Elem::I8, dtype, variant);
+        if let ("strip", Span::Group(length)) = (entry(variant), Span::of(shape)) {
             launch = launch.with_constant("GROUP", length as f64);
         }
         launch.with_constant("SPAN", span).with_constant("AFFINE", affine)
@@ -145,6 +136,26 @@ impl Kernel for DequantizeInt8 {
     fn uncompressed(&self, problem: &Problem, rows: &Rows) -> Option<Uncompressed> {
         uncompressed(problem, rows, Span::of(problem.shape))
     }
+}
+
+/// One output `y[m, k]` from packed codes: a workgroup a row in `strip`, otherwise an invocation a
+/// word.
+pub fn rows_or_words(
+    (m, k): (usize, usize),
+    codes: Elem,
+    dtype: Dtype,
+    variant: &Variant,
+) -> Launch {
+    let words = m * padded(k, codes) * codes.bits() / 32;
+    let (entry, workgroups) = match (entry(variant), k.is_multiple_of(4)) {
+        ("strip", _) => ("strip", m),
+        (_, true) => ("vector", words.div_ceil(variant.constant("WG"))),
+        (_, false) => ("ragged", words.div_ceil(variant.constant("WG"))),
+    };
+    let output = Buffer::new("y", variant.storage(dtype), m, k);
+    let mut launch = Launch::single(output, spill(workgroups));
+    launch.dispatches[0].entry = entry;
+    launch
 }
 
 /// The original rows, and what their scales promise; also for int4.

@@ -6,7 +6,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
     Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work,
+    Variant, Work, refuses_ragged,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -17,10 +17,7 @@ struct Occlusion;
 const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant {
-        refuses: |shape| {
-            (!shape["d"].is_multiple_of(4))
-                .then(|| format!("d is {}, not a multiple of 4", shape["d"]))
-        },
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("vector", &[("WG", 64.0)])
     },
     Variant {

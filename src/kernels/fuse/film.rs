@@ -7,7 +7,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec, Suits,
-    Variant, Work, spill,
+    Variant, Work, refuses_ragged, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -21,20 +21,21 @@ const CONDITION: u32 = 2;
 
 const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
-    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
-    Variant { refuses: refuses_ragged, ..Variant::new("columns", &[("WG", 64.0), ("ROWS", 16.0)]) },
+    Variant {
+        refuses: |shape| refuses_ragged(shape, "c"),
+        ..Variant::new("vector", &[("WG", 64.0)])
+    },
+    Variant {
+        refuses: |shape| refuses_ragged(shape, "c"),
+        ..Variant::new("columns", &[("WG", 64.0), ("ROWS", 16.0)])
+    },
     // The same in workgroups that fill one vector unit of a CPU adapter.
     Variant {
         suits: Suits::Cpu,
-        refuses: refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "c"),
         ..Variant::new("columns8", &[("WG", 8.0), ("ROWS", 16.0)])
     },
 ];
-
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let channels = shape["c"];
-    (!channels.is_multiple_of(4)).then(|| format!("c is {channels}, not a multiple of 4"))
-}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("features taken as present", "(mask & FEATURES) != 0u", "true"),

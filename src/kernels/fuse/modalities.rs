@@ -1,17 +1,20 @@
 //! What fusions of several modalities with missing ones share: strategies, shapes, presence.
 
 use super::widths::MAX_MODALITIES;
-use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, spill};
+use crate::kernel::{Buffer, Dtype, Launch, Preset, Shape, Suits, Variant, refuses_ragged, spill};
 
 /// One invocation an element, or four neighbouring elements of a row; eight a row, as wide as the
 /// vector unit of a CPU adapter; or a workgroup that fills a GPU the strip of a row that the grid
 /// gives it.
 pub const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
-    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
+    Variant {
+        refuses: |shape| refuses_ragged(shape, "d"),
+        ..Variant::new("vector", &[("WG", 64.0)])
+    },
     Variant {
         suits: Suits::Cpu,
-        refuses: |shape| refuses_ragged(shape).or_else(|| too_many(shape)),
+        refuses: |shape| refuses_ragged(shape, "d").or_else(|| too_many(shape)),
         ..Variant::new("row", &[("WG", 8.0)])
     },
     Variant {
@@ -26,15 +29,10 @@ const EACH: usize = 16;
 /// Narrower rows leave most of a strip idle.
 const MIN_STRIP: usize = 32 * EACH;
 
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = shape["d"];
-    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
-}
-
 fn refuses_narrow(shape: &Shape) -> Option<String> {
     let d = shape["d"];
     let narrow = || (d < MIN_STRIP).then(|| format!("d is {d}, made for {MIN_STRIP} and more"));
-    refuses_ragged(shape).or_else(narrow)
+    refuses_ragged(shape, "d").or_else(narrow)
 }
 
 /// Modalities × batch × width.

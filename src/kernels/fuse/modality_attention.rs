@@ -8,7 +8,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
-    Suits, Variant, Work, spill,
+    Suits, Variant, Work, refuses_ragged, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -24,10 +24,9 @@ const VARIANTS: &[Variant] = &[
         suits: Suits::Cpu,
         refuses: |shape| {
             let d = shape["d"];
-            let ragged = || format!("d is {d}, not a multiple of 4");
             let wide = || format!("rows of {d} elements, eight invocations hold 1024");
             let is_wide = vectors_held(d) > MAX_HELD;
-            (!d.is_multiple_of(4)).then(ragged).or_else(|| is_wide.then(wide))
+            refuses_ragged(shape, "d").or_else(|| is_wide.then(wide))
         },
         ..Variant::new("registers", &[])
     },

@@ -8,7 +8,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem,
-    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_uncut, spill,
+    Shape, Slice, Spec, Suits, Variant, Window, Work, cut, refuses_ragged, refuses_uncut, spill,
 };
 use crate::reference::{Rows, by_rows};
 use crate::rng;
@@ -26,14 +26,16 @@ const VARIANTS: &[Variant] = &[
         ..Variant::new("slices8", &[("WG", 64.0)])
     },
     Variant::new("scalar", &[("WG", 64.0)]),
-    Variant { refuses: refuses_ragged, ..Variant::new("vector", &[("WG", 64.0)]) },
-    Variant { suits: Suits::Cpu, refuses: refuses_ragged, ..Variant::new("row", &[("WG", 8.0)]) },
+    Variant {
+        refuses: |shape| refuses_ragged(shape, "d"),
+        ..Variant::new("vector", &[("WG", 64.0)])
+    },
+    Variant {
+        suits: Suits::Cpu,
+        refuses: |shape| refuses_ragged(shape, "d"),
+        ..Variant::new("row", &[("WG", 8.0)])
+    },
 ];
-
-fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = shape["d"];
-    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
-}
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("ids counted from one", "let id = ids[token];", "let id = ids[token] - 1u;"),

@@ -45,9 +45,9 @@ const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
-            let (m, k) = (shape["m"], shape["k"]);
+            let m = shape["m"];
             let many = || (m > MAX_FEW_ROWS).then(|| format!("{m} rows, made for {MAX_FEW_ROWS}"));
-            (!k.is_multiple_of(4)).then(|| format!("k is {k}, not a multiple of 4")).or_else(many)
+            crate::kernel::refuses_ragged(shape, "k").or_else(many)
         },
         ..Variant::new("matvec", &[("WG", 64.0), ("STEP", 1.0)])
     },

@@ -7,7 +7,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
     Buffer, Dtype, Elem, Kernel, Launch, Mutant, Operands, Preset, Problem, Shape, Spec, Variant,
-    Work, spill,
+    Work, refuses_ragged, spill,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -22,10 +22,7 @@ const _: () = assert!(SCALE > 0.0, "without noise there is nothing to draw");
 const VARIANTS: &[Variant] = &[
     Variant::new("scalar", &[("WG", 64.0)]),
     Variant {
-        refuses: |shape| {
-            (!shape["p"].is_multiple_of(4))
-                .then(|| format!("p is {}, not a multiple of 4", shape["p"]))
-        },
+        refuses: |shape| refuses_ragged(shape, "p"),
         ..Variant::new("vector", &[("WG", 64.0)])
     },
 ];

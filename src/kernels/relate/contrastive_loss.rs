@@ -8,7 +8,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
-    Problem, Shape, Spec, Suits, Variant, Work,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_ragged,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -42,14 +42,14 @@ const VARIANTS: &[Variant] = &[
     Variant::new("fused", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
-        refuses: features::refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("tiled", &[("WG", 64.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {
             let parts = 4 * broadcast_parts(shape["b"]);
-            features::refuses_ragged(shape).or_else(|| features::refuses_over_limit(parts))
+            refuses_ragged(shape, "d").or_else(|| features::refuses_over_limit(parts))
         },
         ..Variant::new("broadcast", &[("WG", 8.0)])
     },

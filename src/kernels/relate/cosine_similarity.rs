@@ -7,7 +7,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params, Tensor};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
-    Problem, Shape, Spec, Suits, Variant, Work,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_ragged,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -23,7 +23,11 @@ const TEMPERATURE: f32 = 14.285_714;
 const VARIANTS: &[Variant] = &[
     // No barrier. Eight invocations fill one vector unit of a CPU adapter.
     Variant::new("register", &[("WG", 8.0)]),
-    Variant { suits: Suits::Gpu, refuses: features::refuses_ragged, ..Variant::new("tiled", &[]) },
+    Variant {
+        suits: Suits::Gpu,
+        refuses: |shape| refuses_ragged(shape, "d"),
+        ..Variant::new("tiled", &[])
+    },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| {

@@ -4,12 +4,6 @@ use crate::inputs::{Distribution, Generator, Tensor};
 use crate::kernel::{Preset, Shape};
 use crate::rng;
 
-/// Strategies that load vec4 leave other widths to those that load scalars.
-pub fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = shape["d"];
-    (!d.is_multiple_of(4)).then(|| format!("d is {d}, not a multiple of 4"))
-}
-
 /// A standard normal tensor `[rows, d]` with some rows all zeros.
 pub fn blanked(
     generator: &Generator,

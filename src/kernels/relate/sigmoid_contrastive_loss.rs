@@ -9,7 +9,7 @@ use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
     Buffer, Dispatch, Dtype, Elem, Kernel, Launch, Mutant, Need, Operand, Operands, Preset,
-    Problem, Shape, Spec, Suits, Variant, Work,
+    Problem, Shape, Spec, Suits, Variant, Work, refuses_ragged,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -31,12 +31,12 @@ const VARIANTS: &[Variant] = &[
     Variant::new("stream", &[("WG", 8.0)]),
     Variant {
         suits: Suits::Gpu,
-        refuses: features::refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("tiled", &[("WG", 64.0)])
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: features::refuses_ragged,
+        refuses: |shape| refuses_ragged(shape, "d"),
         ..Variant::new("broadcast", &[("WG", 8.0)])
     },
 ];
