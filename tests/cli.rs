@@ -67,6 +67,8 @@ fn without_an_adapter_running_is_an_environment_error_with_advice() {
 #[test]
 fn a_filter_that_selects_nothing_says_what_is_near() {
     ends(&output(&["run", "layr_norm"]), 4, &["layr_norm", "did you mean layer_norm"]);
+    let other_dtype = output(&["check", "weighted_sum/row", "--dtype", "i8"]);
+    ends(&other_dtype, 4, &["not of this --dtype or --variant", "list weighted_sum/row"]);
     ends(&output(&["list", "r7d31"]), 4, &["--preset smoke"]);
     ends(&output(&["list", "("]), 2, &["not a regular expression"]);
 }

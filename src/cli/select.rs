@@ -76,7 +76,11 @@ fn nothing_selected(selection: &Selection) -> String {
         Regex::new(filter).is_ok_and(|f| items(*other).iter().any(|item| f.is_match(&item.id())))
     });
     let elsewhere: Vec<&str> = elsewhere.map(Preset::name).collect();
-    let advice = if elsewhere.is_empty() {
+    let advice = if elsewhere.contains(&preset) {
+        format!(
+            "it fits cells there, but not of this --dtype or --variant: see `fusebench list {filter}`"
+        )
+    } else if elsewhere.is_empty() {
         let name = filter.split('/').next().unwrap_or(filter);
         format!("did you mean {}?", nearest(name, ALL.iter().map(|entry| entry.name)))
     } else {
