@@ -77,9 +77,8 @@ fn nothing_selected(selection: &Selection) -> String {
     });
     let elsewhere: Vec<&str> = elsewhere.map(Preset::name).collect();
     let advice = if elsewhere.contains(&preset) {
-        format!(
-            "it fits cells there, but not of this --dtype or --variant: see `fusebench list {filter}`"
-        )
+        let list = format!("fusebench list {filter}");
+        format!("it fits cells there, but not of this --dtype or --variant: see `{list}`")
     } else if elsewhere.is_empty() {
         let name = filter.split('/').next().unwrap_or(filter);
         format!("did you mean {}?", nearest(name, ALL.iter().map(|entry| entry.name)))
