@@ -156,97 +156,108 @@ fn group_peak(
     if (lane == 0u) { lag[sample] = i32(place[0]) - i32(params.reach); }
 }
 
-// 32 lags a subgroup of eight: invocation i has the steps i, i + 8 and so on of a, and the steps of
-// b that they meet at the first lag. A CPU driver makes every load one invocation at a time, so
-// what meets at the other lags comes from the neighbours. One feature after the other, because then
-// of every eight further steps only eight of each stream are new.
-var<private> sums_0: array<f32, 8>;
-var<private> sums_1: array<f32, 8>;
-var<private> sums_2: array<f32, 8>;
-var<private> sums_3: array<f32, 8>;
+// OCTETS times eight lags a subgroup of eight: invocation i has the steps i, i + 8 and so on of a,
+// and of b those that they meet at the first lag of each octet. The other lags meet them where a is
+// shifted by up to seven steps, which comes from the neighbours, since a CPU driver makes every
+// load one invocation at a time. One feature after the other, because then of every eight further
+// steps only eight of each stream are new.
+const MOST: u32 = 13u;
+override OCTETS: u32 = 13u;
+var<private> sums: array<mat2x4<f32>, MOST>;
+var<private> held: array<f32, MOST + 1u>;
 
 struct Lags { sample: u32, first: u32 }
 
 fn lags_of(group: u32) -> Lags {
-    let across = (lags() + 31u) / 32u;
-    return Lags(group / across, group % across * 32u);
+    let each = 8u * OCTETS;
+    let across = (lags() + each - 1u) / each;
+    return Lags(group / across, group % across * each);
 }
 
-// Step `step - reach` of a sample for stream b; those outside give zero.
-fn is_step(step: u32) -> bool {
-    return step >= params.reach && step < params.steps + params.reach;
-}
-fn row_of(sample: u32, step: u32) -> u32 {
-    let inside = clamp(step, params.reach, params.steps + params.reach - 1u) - params.reach;
-    return (sample * params.steps + inside) * params.d;
+// Element of a step of a sample, zero outside.
+fn a_at(sample: u32, step: u32, feature: u32) -> f32 {
+    let row = sample * params.steps + min(step, params.steps - 1u);
+    return select(0.0, f32(a[row * params.d + feature]), step < params.steps);
 }
 
-// What invocation lane + j holds, of two that follow each other.
-fn from_neighbour(low: f32, high: f32, lane: u32, j: u32) -> f32 {
-    return subgroupShuffle(select(low, high, lane < j), (lane + j) % 8u);
+// The same of step - reach.
+fn b_at(sample: u32, step: u32, feature: u32) -> f32 {
+    let end = params.steps + params.reach;
+    let row = sample * params.steps + clamp(step, params.reach, end - 1u) - params.reach;
+    let is_inside = step >= params.reach && step < end;
+    return select(0.0, f32(b[row * params.d + feature]), is_inside);
 }
 
-fn add_lags(
-    sums: ptr<private, array<f32, 8>>, own: f32, low: f32, high: f32, lane: u32,
-) {
-    (*sums)[0] += own * low;
-    (*sums)[1] += own * from_neighbour(low, high, lane, 1u);
-    (*sums)[2] += own * from_neighbour(low, high, lane, 2u);
-    (*sums)[3] += own * from_neighbour(low, high, lane, 3u);
-    (*sums)[4] += own * from_neighbour(low, high, lane, 4u);
-    (*sums)[5] += own * from_neighbour(low, high, lane, 5u);
-    (*sums)[6] += own * from_neighbour(low, high, lane, 6u);
-    (*sums)[7] += own * from_neighbour(low, high, lane, 7u);
+// What invocation lane - j holds, of eight steps and the eight before them.
+fn shifted(before: f32, own: f32, lane: u32, j: u32) -> f32 {
+    return subgroupShuffle(select(before, own, lane + j < 8u), (lane + 8u - j) % 8u);
 }
 
-fn store_lags(sums: ptr<private, array<f32, 8>>, at: Lags, first: u32, lane: u32) {
-    var own = subgroupAdd((*sums)[0]);
-    own = select(own, subgroupAdd((*sums)[1]), lane == 1u);
-    own = select(own, subgroupAdd((*sums)[2]), lane == 2u);
-    own = select(own, subgroupAdd((*sums)[3]), lane == 3u);
-    own = select(own, subgroupAdd((*sums)[4]), lane == 4u);
-    own = select(own, subgroupAdd((*sums)[5]), lane == 5u);
-    own = select(own, subgroupAdd((*sums)[6]), lane == 6u);
-    own = select(own, subgroupAdd((*sums)[7]), lane == 7u);
-    let l = at.first + first + lane;
+fn shifts(before: f32, own: f32, lane: u32) -> mat2x4<f32> {
+    return mat2x4<f32>(
+        own, shifted(before, own, lane, 1u),
+        shifted(before, own, lane, 2u), shifted(before, own, lane, 3u),
+        shifted(before, own, lane, 4u), shifted(before, own, lane, 5u),
+        shifted(before, own, lane, 6u), shifted(before, own, lane, 7u));
+}
+
+fn fetch(at: Lags, lane: u32, k: u32, feature: u32) {
+    if (k < OCTETS) { held[k] = b_at(at.sample, at.first + lane + 8u * k, feature); }
+}
+
+// Adds to an octet, and passes on what the next eight steps meet there.
+fn add_octet(k: u32, a8: mat2x4<f32>, next: f32) {
+    if (k >= OCTETS) { return; }
+    sums[k] += a8 * held[k];
+    held[k] = select(held[k + 1u], next, k + 1u == OCTETS);
+}
+
+fn store_octet(at: Lags, k: u32, lane: u32) {
+    if (k >= OCTETS) { return; }
+    var own = subgroupAdd(sums[k][0].x);
+    own = select(own, subgroupAdd(sums[k][0].y), lane == 1u);
+    own = select(own, subgroupAdd(sums[k][0].z), lane == 2u);
+    own = select(own, subgroupAdd(sums[k][0].w), lane == 3u);
+    own = select(own, subgroupAdd(sums[k][1].x), lane == 4u);
+    own = select(own, subgroupAdd(sums[k][1].y), lane == 5u);
+    own = select(own, subgroupAdd(sums[k][1].z), lane == 6u);
+    own = select(own, subgroupAdd(sums[k][1].w), lane == 7u);
+    let l = at.first + 8u * k + lane;
     if (l < lags()) { r[at.sample * lags() + l] = own; }
 }
 
-fn b_at(sample: u32, step: u32, feature: u32) -> f32 {
-    return select(0.0, f32(b[row_of(sample, step) + feature]), is_step(step));
+fn correlate(at: Lags, lane: u32, feature: u32) {
+    fetch(at, lane, 0u, feature); fetch(at, lane, 1u, feature); fetch(at, lane, 2u, feature);
+    fetch(at, lane, 3u, feature); fetch(at, lane, 4u, feature); fetch(at, lane, 5u, feature);
+    fetch(at, lane, 6u, feature); fetch(at, lane, 7u, feature); fetch(at, lane, 8u, feature);
+    fetch(at, lane, 9u, feature); fetch(at, lane, 10u, feature); fetch(at, lane, 11u, feature);
+    fetch(at, lane, 12u, feature);
+    var before = 0.0;
+    for (var start = 0u; start < params.steps + 7u; start += 8u) {
+        let own = a_at(at.sample, start + lane, feature);
+        let next = b_at(at.sample, at.first + start + 8u * OCTETS + lane, feature);
+        let a8 = shifts(before, own, lane);
+        add_octet(0u, a8, next); add_octet(1u, a8, next); add_octet(2u, a8, next);
+        add_octet(3u, a8, next); add_octet(4u, a8, next); add_octet(5u, a8, next);
+        add_octet(6u, a8, next); add_octet(7u, a8, next); add_octet(8u, a8, next);
+        add_octet(9u, a8, next); add_octet(10u, a8, next); add_octet(11u, a8, next);
+        add_octet(12u, a8, next);
+        before = own;
+    }
 }
 
 @compute @workgroup_size(8)
-fn subgroup_lags(
+fn subgroup_octets(
     @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = lags_of(wid.x + wid.y * groups.x);
     if (at.sample >= params.batch) { return; }
-    for (var c = 0u; c < params.d; c++) {
-        let first = at.first + lane;
-        var b_0 = b_at(at.sample, first, c);
-        var b_1 = b_at(at.sample, first + 8u, c);
-        var b_2 = b_at(at.sample, first + 16u, c);
-        var b_3 = b_at(at.sample, first + 24u, c);
-        for (var start = 0u; start < params.steps; start += 8u) {
-            let t = start + lane;
-            let b_4 = b_at(at.sample, first + start + 32u, c);
-            let row = (at.sample * params.steps + min(t, params.steps - 1u)) * params.d;
-            let own = select(0.0, f32(a[row + c]), t < params.steps);
-            add_lags(&sums_0, own, b_0, b_1, lane);
-            add_lags(&sums_1, own, b_1, b_2, lane);
-            add_lags(&sums_2, own, b_2, b_3, lane);
-            add_lags(&sums_3, own, b_3, b_4, lane);
-            b_0 = b_1;
-            b_1 = b_2;
-            b_2 = b_3;
-            b_3 = b_4;
-        }
-    }
-    store_lags(&sums_0, at, 0u, lane);
-    store_lags(&sums_1, at, 8u, lane);
-    store_lags(&sums_2, at, 16u, lane);
-    store_lags(&sums_3, at, 24u, lane);
+    for (var feature = 0u; feature < params.d; feature++) { correlate(at, lane, feature); }
+    store_octet(at, 0u, lane); store_octet(at, 1u, lane); store_octet(at, 2u, lane);
+    store_octet(at, 3u, lane); store_octet(at, 4u, lane); store_octet(at, 5u, lane);
+    store_octet(at, 6u, lane); store_octet(at, 7u, lane); store_octet(at, 8u, lane);
+    store_octet(at, 9u, lane); store_octet(at, 10u, lane); store_octet(at, 11u, lane);
+    store_octet(at, 12u, lane);
 }

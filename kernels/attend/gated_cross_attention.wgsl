@@ -205,29 +205,177 @@ fn add_rows(acc: mat4x4<f32>, w: mat4x4<f32>, v: vec4<f32>, first: u32) -> mat4x
     return acc + mat4x4<f32>(w[0] * four, w[1] * four, w[2] * four, w[3] * four);
 }
 
-// Sixteen rows by 32 columns a subgroup of eight: invocation i loads rows i and i + 8, which the
-// others get from it, and has four columns, eight apart. D % 4 = 0.
+// Four columns, eight apart.
+fn w_rows(col: u32, i: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        w_row(col, i), w_row(col + 8u, i), w_row(col + 16u, i), w_row(col + 24u, i));
+}
+
+// Sixteen rows by four columns of an invocation.
+struct Sums { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
+
+fn added(s: Sums, w: mat4x4<f32>, low: vec4<f32>, high: vec4<f32>) -> Sums {
+    return Sums(add_rows(s.a, w, low, 0u), add_rows(s.b, w, low, 4u),
+        add_rows(s.c, w, high, 0u), add_rows(s.d, w, high, 4u));
+}
+
+fn write_sums(r: u32, col: u32, s: Sums) {
+    write_block(r, 1u, col, 8u, s.a);
+    write_block(r + 4u, 1u, col, 8u, s.b);
+    write_block(r + 8u, 1u, col, 8u, s.c);
+    write_block(r + 12u, 1u, col, 8u, s.d);
+}
+
+// Sixteen rows by 64 columns a subgroup of eight: invocation i loads rows i and i + 8, which the
+// others get from it, and has eight columns, eight apart. D % 4 = 0.
 @compute @workgroup_size(8)
 fn project_broadcast(@builtin(workgroup_id) wid: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32) {
     let r = wid.y * 16u;
-    let col = wid.x * 32u + lane;
-    var a: mat4x4<f32>;
-    var b: mat4x4<f32>;
-    var c: mat4x4<f32>;
-    var d: mat4x4<f32>;
+    let col = wid.x * 64u + lane;
+    var left: Sums;
+    var right: Sums;
     for (var i = 0u; i < params.heads * D / 4u; i++) {
         let low = o_row(r + lane, i);
         let high = o_row(r + lane + 8u, i);
-        let w = mat4x4<f32>(
-            w_row(col, i), w_row(col + 8u, i), w_row(col + 16u, i), w_row(col + 24u, i));
-        a = add_rows(a, w, low, 0u);
-        b = add_rows(b, w, low, 4u);
-        c = add_rows(c, w, high, 0u);
-        d = add_rows(d, w, high, 4u);
+        left = added(left, w_rows(col, i), low, high);
+        right = added(right, w_rows(col + 32u, i), low, high);
     }
-    write_block(r, 1u, col, 8u, a);
-    write_block(r + 4u, 1u, col, 8u, b);
-    write_block(r + 8u, 1u, col, 8u, c);
-    write_block(r + 12u, 1u, col, 8u, d);
+    write_sums(r, col, left);
+    write_sums(r, col + 32u, right);
+}
+
+// Sixteen queries of a head for a subgroup of eight, as in cross_attention_block.wgsl: invocation i
+// loads queries i and i + 8 and, of 32 keys at a time, i, i + 8, i + 16 and i + 24; then four
+// values of each key, those at i, i + 8 and so on. Keys are those of all media that the queries
+// see.
+struct Query { scores: vec4<f32>, weights: vec4<f32>, peak: f32, total: f32, shrink: f32 }
+var<private> held: array<Query, 16>;
+// Sums of the values at i, i + 8, i + 16 and i + 24 vectors of four.
+var<private> parts: array<array<vec4<f32>, 16>, 4>;
+
+// The keys of a query, none if it sees no medium.
+struct Span { first: u32, end: u32 }
+fn span_of(b: u32, query: u32) -> Span {
+    let time = times[b * params.queries + min(query, params.queries - 1u)];
+    if (query >= params.queries || !sees(time)) { return Span(0xffffffffu, 0u); }
+    let first = (b * params.media + time - 1u) * params.latents;
+    return Span(first, first + params.latents);
+}
+fn four(start: u32) -> vec4<u32> { return start + vec4<u32>(0u, 8u, 16u, 24u); }
+fn add_score(i: u32, query: vec4<f32>, t: mat4x4<f32>) { held[i].scores += t * query; }
+fn add_scores(first: u32, query: vec4<f32>, t: mat4x4<f32>) {
+    add_score(first, subgroupBroadcast(query, 0u), t);
+    add_score(first + 1u, subgroupBroadcast(query, 1u), t);
+    add_score(first + 2u, subgroupBroadcast(query, 2u), t);
+    add_score(first + 3u, subgroupBroadcast(query, 3u), t);
+    add_score(first + 4u, subgroupBroadcast(query, 4u), t);
+    add_score(first + 5u, subgroupBroadcast(query, 5u), t);
+    add_score(first + 6u, subgroupBroadcast(query, 6u), t);
+    add_score(first + 7u, subgroupBroadcast(query, 7u), t);
+}
+fn weigh_query(i: u32, own: vec4<u32>, span: Span) {
+    let before = held[i];
+    let hidden = (own < vec4<u32>(span.first)) | (own >= vec4<u32>(span.end));
+    let scaled = select(before.scores * params.scale, vec4<f32>(LOWEST), hidden);
+    let highest = max(max(scaled.x, scaled.y), max(scaled.z, scaled.w));
+    let top = max(before.peak, subgroupMax(highest));
+    let shrink = select(exp(before.peak - top), 1.0, before.peak == top);
+    let apart = scaled - top;
+    let tied = select(exp(apart), vec4<f32>(1.0), apart == vec4<f32>()); // ties sum exactly
+    let weights = select(tied, vec4<f32>(), hidden);
+    let sum = before.total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
+    held[i] = Query(vec4<f32>(), weights, top, sum, shrink);
+    parts[0][i] *= shrink;
+    if (D > 32u) { parts[1][i] *= shrink; }
+    if (D > 64u) { parts[2][i] *= shrink; }
+    if (D > 96u) { parts[3][i] *= shrink; }
+}
+fn weigh_octet(first: u32, own: vec4<u32>, span: Span) {
+    weigh_query(first, own, of_query(span, 0u)); weigh_query(first + 1u, own, of_query(span, 1u));
+    weigh_query(first + 2u, own, of_query(span, 2u));
+    weigh_query(first + 3u, own, of_query(span, 3u));
+    weigh_query(first + 4u, own, of_query(span, 4u));
+    weigh_query(first + 5u, own, of_query(span, 5u));
+    weigh_query(first + 6u, own, of_query(span, 6u));
+    weigh_query(first + 7u, own, of_query(span, 7u));
+}
+fn of_query(span: Span, i: u32) -> Span {
+    return Span(subgroupShuffle(span.first, i), subgroupShuffle(span.end, i));
+}
+fn add_to(part: u32, n: u32, i: u32, values: mat4x4<f32>) {
+    parts[part][n] += values * subgroupShuffle(held[n].weights, i);
+}
+// Vectors beyond the row repeat its last one and are not stored.
+fn add_values(first: vec4<u32>, part: u32, i: u32, lane: u32) {
+    let at = first + min(8u * part + lane, D / 4u - 1u);
+    let values = mat4x4<f32>(
+        vec4<f32>(kv4[at.x]), vec4<f32>(kv4[at.y]), vec4<f32>(kv4[at.z]), vec4<f32>(kv4[at.w]));
+    add_to(part, 0u, i, values); add_to(part, 1u, i, values); add_to(part, 2u, i, values);
+    add_to(part, 3u, i, values); add_to(part, 4u, i, values); add_to(part, 5u, i, values);
+    add_to(part, 6u, i, values); add_to(part, 7u, i, values); add_to(part, 8u, i, values);
+    add_to(part, 9u, i, values); add_to(part, 10u, i, values); add_to(part, 11u, i, values);
+    add_to(part, 12u, i, values); add_to(part, 13u, i, values); add_to(part, 14u, i, values);
+    add_to(part, 15u, i, values);
+}
+fn place(i: u32, b: u32, query: u32, h: u32, lane: u32) {
+    let sum = subgroupAdd(held[i].total);
+    let divisor = select(sum, 1.0, sum == 0.0);
+    if (query + i >= params.queries) { return; }
+    let row = ((b * params.queries + query + i) * params.heads + h) * (D / 4u);
+    if (lane < D / 4u) { o4[row + lane] = parts[0][i] / divisor; }
+    if (lane + 8u < D / 4u) { o4[row + lane + 8u] = parts[1][i] / divisor; }
+    if (lane + 16u < D / 4u) { o4[row + lane + 16u] = parts[2][i] / divisor; }
+    if (lane + 24u < D / 4u) { o4[row + lane + 24u] = parts[3][i] / divisor; }
+}
+fn place_octet(first: u32, b: u32, query: u32, h: u32, lane: u32) {
+    place(first, b, query, h, lane); place(first + 1u, b, query, h, lane);
+    place(first + 2u, b, query, h, lane); place(first + 3u, b, query, h, lane);
+    place(first + 4u, b, query, h, lane); place(first + 5u, b, query, h, lane);
+    place(first + 6u, b, query, h, lane); place(first + 7u, b, query, h, lane);
+}
+fn query_row(b: u32, query: u32, h: u32) -> u32 {
+    let position = b * params.queries + min(query, params.queries - 1u);
+    return (position * params.heads + h) * (D / 4u);
+}
+
+// D % 4 = 0.
+@compute @workgroup_size(8)
+fn attend_block(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32) {
+    let blocks = (params.queries + 15u) / 16u;
+    let index = wid.x + wid.y * groups.x;
+    let pair = index / blocks;
+    if (pair >= params.batch * params.heads) { return; }
+    let b = pair / params.heads;
+    let h = pair % params.heads;
+    let query = index % blocks * 16u;
+    let low = span_of(b, query + lane);
+    let high = span_of(b, query + lane + 8u);
+    for (var i = 0u; i < 16u; i++) { held[i].peak = LOWEST; }
+    let low_row = query_row(b, query + lane, h);
+    let high_row = query_row(b, query + lane + 8u, h);
+    let end = subgroupMax(max(low.end, high.end));
+    for (var key = subgroupMin(min(low.first, high.first)); key < end; key += 32u) {
+        let own = four(key + lane);
+        let keys = (2u * min(own, vec4<u32>(end - 1u)) * params.heads + h) * (D / 4u);
+        for (var c = 0u; c < D / 4u; c++) {
+            let t = transpose(mat4x4<f32>(vec4<f32>(kv4[keys.x + c]), vec4<f32>(kv4[keys.y + c]),
+                vec4<f32>(kv4[keys.z + c]), vec4<f32>(kv4[keys.w + c])));
+            add_scores(0u, vec4<f32>(q4[low_row + c]), t);
+            add_scores(8u, vec4<f32>(q4[high_row + c]), t);
+        }
+        weigh_octet(0u, own, low);
+        weigh_octet(8u, own, high);
+        for (var i = 0u; i < 8u; i++) {
+            let taken = min(four(key + i), vec4<u32>(end - 1u));
+            let values = ((2u * taken + 1u) * params.heads + h) * (D / 4u);
+            add_values(values, 0u, i, lane);
+            if (D > 32u) { add_values(values, 1u, i, lane); }
+            if (D > 64u) { add_values(values, 2u, i, lane); }
+            if (D > 96u) { add_values(values, 3u, i, lane); }
+        }
+    }
+    place_octet(0u, b, query, h, lane);
+    place_octet(8u, b, query, h, lane);
 }

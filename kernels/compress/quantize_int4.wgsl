@@ -49,10 +49,11 @@ fn scale_of(peak: f32) -> T {
     return to_storage(peak / 7.0);
 }
 
-// Four codes in the lower half of a word.
+// Four codes in the lower half of a word. What is added has no bits below one, so that the sum is
+// rounded half to even, and its lowest bits are those of the code.
 fn codes(v: vec4<f32>, scale: f32) -> u32 {
-    let rounded = clamp(round(v / scale), vec4<f32>(-7.0), vec4<f32>(7.0));
-    let parts = (vec4<u32>(vec4<i32>(rounded)) & vec4<u32>(15u)) << vec4<u32>(0u, 4u, 8u, 12u);
+    let rounded = clamp(v / scale, vec4<f32>(-7.0), vec4<f32>(7.0)) + 12582912.0; // 1.5 * 2^23
+    let parts = (bitcast<vec4<u32>>(rounded) & vec4<u32>(15u)) << vec4<u32>(0u, 4u, 8u, 12u);
     return parts.x | parts.y | parts.z | parts.w;
 }
 

@@ -252,3 +252,54 @@ fn subgroups(
     let rstd = inverseSqrt(squares / n + params.eps);
     store_row(base, lane, WG, quads, shift, mean, rstd);
 }
+
+// Eight elements of a vector of the row that the subgroup holds.
+fn pair0(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u));
+}
+fn pair1(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+}
+fn pair2(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u));
+}
+fn pair3(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+}
+
+// What is subtracted from a row, and what its elements are multiplied by then.
+struct Scale { shift: f32, mean: f32, rstd: f32 }
+
+fn put8(at: u32, is_live: bool, s: Scale, gain: mat2x4<f32>, bias: mat2x4<f32>) {
+    let v = from_storage8(x8[at]);
+    if (is_live) {
+        y4[2u * at] = to_storage4((v[0] - s.shift - s.mean) * s.rstd * gain[0] + bias[0]);
+        y4[2u * at + 1u] = to_storage4((v[1] - s.shift - s.mean) * s.rstd * gain[1] + bias[1]);
+    }
+}
+
+// Subgroups of eight, a row an invocation, which loads one of eight vectors of gain and bias and
+// gets the others by broadcast: d % 32 = 0. Moments as in thread8.
+@compute @workgroup_size(8)
+fn broadcast(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let own = (wid.x + wid.y * groups.x) * 8u + lane;
+    let is_live = own < params.rows;
+    let eighths = params.d / 8u;
+    let base = min(own, params.rows - 1u) * eighths;
+    let shift = from_storage8(x8[base])[0].x;
+    var m = Moments(0.0, 0.0, 0.0);
+    for (var i = 0u; i < eighths; i++) { m = merge8(m, from_storage8(x8[base + i]), shift); }
+    let s = Scale(shift, m.mean, inverseSqrt(m.squares / m.count + params.eps));
+    for (var i = 0u; i < eighths; i += 4u) {
+        let gain = vec4<f32>(g4[2u * i + lane]);
+        let bias = vec4<f32>(b4[2u * i + lane]);
+        put8(base + i, is_live, s, pair0(gain), pair0(bias));
+        put8(base + i + 1u, is_live, s, pair1(gain), pair1(bias));
+        put8(base + i + 2u, is_live, s, pair2(gain), pair2(bias));
+        put8(base + i + 3u, is_live, s, pair3(gain), pair3(bias));
+    }
+}

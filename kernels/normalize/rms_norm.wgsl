@@ -179,3 +179,52 @@ fn subgroups(
     let squares = sum_shares(sum_squares(base, lane, WG, quads), number, count);
     store_row(base, lane, WG, quads, inverseSqrt(squares / f32(params.d) + params.eps));
 }
+
+// Eight elements of a vector of the row that the subgroup holds.
+fn pair0(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u));
+}
+fn pair1(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+}
+fn pair2(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u));
+}
+fn pair3(v: vec4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+}
+
+fn put8(at: u32, is_live: bool, scale: f32, gain: mat2x4<f32>) {
+    let v = from_storage8(x8[at]);
+    if (is_live) {
+        y4[2u * at] = to_storage4(v[0] * scale * gain[0]);
+        y4[2u * at + 1u] = to_storage4(v[1] * scale * gain[1]);
+    }
+}
+
+// Subgroups of eight, a row an invocation, which loads one of eight vectors of the gain and gets
+// the others by broadcast: d % 32 = 0.
+@compute @workgroup_size(8)
+fn broadcast(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let own = (wid.x + wid.y * groups.x) * 8u + lane;
+    let is_live = own < params.rows;
+    let eighths = params.d / 8u;
+    let base = min(own, params.rows - 1u) * eighths;
+    var squares = vec4<f32>();
+    for (var i = 0u; i < eighths; i++) {
+        let v = from_storage8(x8[base + i]);
+        squares += v[0] * v[0] + v[1] * v[1];
+    }
+    let scale = inverseSqrt(sum4(squares) / f32(params.d) + params.eps);
+    for (var i = 0u; i < eighths; i += 4u) {
+        let gain = vec4<f32>(g4[2u * i + lane]);
+        put8(base + i, is_live, scale, pair0(gain));
+        put8(base + i + 1u, is_live, scale, pair1(gain));
+        put8(base + i + 2u, is_live, scale, pair2(gain));
+        put8(base + i + 3u, is_live, scale, pair3(gain));
+    }
+}

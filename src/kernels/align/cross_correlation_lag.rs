@@ -19,9 +19,9 @@ pub const KERNEL: &dyn Kernel = &CrossCorrelationLag;
 
 struct CrossCorrelationLag;
 
-/// Invocations of a subgroup of `subgroup_lags`, and the lags it has.
+/// Invocations of a subgroup of `subgroup_octets`, and the most octets of lags it has.
 const SUBGROUP: usize = 8;
-const LAGS: usize = 32;
+const MOST_OCTETS: usize = 13;
 
 const VARIANTS: &[Variant] = &[
     // Eight invocations fill one vector unit of a CPU adapter.
@@ -32,7 +32,7 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         turns: |shape| shape["f"] * (shape["t"].div_ceil(SUBGROUP) + 2),
-        ..Variant::new("subgroup_lags", &[("WG", 8.0)])
+        ..Variant::new("subgroup_octets", &[("WG", 8.0)])
     },
     Variant { suits: Suits::Gpu, ..Variant::new("group", &[("WG", 64.0)]) },
 ];
@@ -45,9 +45,11 @@ const MUTANTS: &[Mutant] = &[
         "r[base + l] > r[base + best]",
         "r[base + l] >= r[base + best]",
     ),
-    Mutant::new("neighbour on the wrong side", "lane < j)", "lane <= j)"),
-    Mutant::new("last lags without their steps", "start + 32u", "start + 24u"),
-    Mutant::new("step beyond the stream", "step < params.steps + params.reach", "true"),
+    Mutant::new("neighbour on the wrong side", "lane + j < 8u", "lane + j <= 8u"),
+    Mutant::new("last octet without its steps", "start + 8u * OCTETS", "start + 8u * OCTETS - 8u"),
+    Mutant::new("last step meets the first lag alone", "params.steps + 7u;", "params.steps;"),
+    Mutant::new("octet before passed on", "held[k + 1u], next", "held[k], next"),
+    Mutant::new("step beyond the stream", "&& step < end", ""),
     Mutant::new("lag counted from zero", "- i32(params.reach)", ""),
     Mutant::new("ties of the tree ignored", "&& place[lane + half] < place[lane]", "&& false"),
     Mutant::new("a level of the tree left out", "half > 0u", "half > 1u"),
@@ -133,10 +135,14 @@ impl Kernel for CrossCorrelationLag {
                 run(if vectors { "thread4" } else { "thread" }, spill((b * lags).div_ceil(lanes))),
                 run("thread_peak", spill(b.div_ceil(lanes))),
             ],
-            "subgroup_lags" => vec![
-                run("subgroup_lags", spill(b * lags.div_ceil(LAGS))),
-                run("thread_peak", spill(b.div_ceil(lanes))),
-            ],
+            "subgroup_octets" => {
+                let (octets, groups) = octets(lags);
+                let correlate = Dispatch {
+                    constants: vec![("OCTETS", octets as f64)],
+                    ..run("subgroup_octets", spill(b * groups))
+                };
+                vec![correlate, run("thread_peak", spill(b.div_ceil(lanes)))]
+            }
             _ => vec![
                 run(if vectors { "group4" } else { "group" }, spill(b * lags)),
                 run("group_peak", spill(b)),
@@ -176,6 +182,13 @@ fn lags(shape: &Shape) -> usize {
     2 * shape["l"] + 1
 }
 
+/// Octets of lags a subgroup has, and how many subgroups share the lags.
+fn octets(lags: usize) -> (usize, usize) {
+    let all = lags.div_ceil(SUBGROUP);
+    let groups = all.div_ceil(MOST_OCTETS);
+    (all.div_ceil(groups), groups)
+}
+
 /// One impulse in the first stream and two in the second: equal maxima at the lags numbered 1 and
 /// 64, of which a workgroup of 64 holds the later one in an earlier lane.
 fn impulses(shape: &Shape, generator: &Generator) -> Vec<Tensor> {
@@ -205,7 +218,7 @@ fn depth(steps: usize, f: usize, variant: &Variant) -> usize {
     match variant.name {
         "thread" => terms,
         // Of the steps every eighth, which need not start with the overlap.
-        "subgroup_lags" => (steps.div_ceil(SUBGROUP) + 1) * f + SUBGROUP,
+        "subgroup_octets" => (steps.div_ceil(SUBGROUP) + 1) * f + SUBGROUP,
         _ => 4 * terms.div_ceil(4 * lanes) + lanes.ilog2() as usize,
     }
 }

@@ -30,9 +30,12 @@ const VARIANTS: &[Variant] = &[
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
         refuses: |shape| refuses_ragged(shape, "d"),
-        ..Variant::new("broadcast", &[("WG", 8.0)])
+        ..Variant::new("broadcast", &[])
     },
 ];
+
+/// Queries of a head that a subgroup of `broadcast` has.
+const ATTENDING: usize = 16;
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("rows of the first eight for all", "let high = o_row(r + lane + 8u, i)", {
@@ -41,6 +44,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("a row of another invocation", "subgroupShuffle(v, first + 1u)", {
         "subgroupShuffle(v, first)"
     }),
+    Mutant::new("keys before those of a query's medium", "(own < vec4<u32>(span.first)) | ", ""),
+    Mutant::new("keys behind those of a query's medium", " | (own >= vec4<u32>(span.end))", ""),
+    Mutant::new("last of sixteen queries without values", "add_to(part, 15u, i, values);", ""),
+    Mutant::new("values not rescaled when the maximum grows", "parts[0][i] *= shrink;", ""),
     Mutant::new("next medium", "times[position] - 1u", "min(times[position], params.media - 1u)"),
     Mutant::new("first latent dropped", "var key = at.first;", "var key = at.first + 1u;"),
     Mutant::new("tanh clamped too early", "min(abs(v), 15.0)", "min(abs(v), 0.6)"),
@@ -116,22 +123,26 @@ impl Kernel for GatedCrossAttention {
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (h, d, n) = (shape["h"], shape["d"], shape["n"]);
         let positions = shape["b"] * shape["q"];
-        let lanes = variant.constant("WG");
-        let (attend, project, rows, cols) = match (variant.name, d.is_multiple_of(4)) {
-            ("register", true) => ("attend", "project", 8, 4 * lanes),
-            ("register", false) => ("attend_any", "project_any", 1, lanes),
-            ("broadcast", _) => ("attend", "project_broadcast", 16, 32),
-            _ => ("attend", "project_tiled", 32, 32),
+        let lanes = || variant.constant("WG");
+        let rows = positions * h;
+        let (attend, attending, project, down, across) = match (variant.name, d % 4) {
+            ("register", 0) => ("attend", rows.div_ceil(lanes()), "project", 8, 4 * lanes()),
+            ("register", _) => ("attend_any", rows.div_ceil(lanes()), "project_any", 1, lanes()),
+            ("broadcast", _) => {
+                let blocks = shape["b"] * h * shape["q"].div_ceil(ATTENDING);
+                ("attend_block", blocks, "project_broadcast", 16, 64)
+            }
+            _ => ("attend", rows.div_ceil(lanes()), "project_tiled", 32, 32),
         };
         let constants = vec![("D", d as f64)];
-        let grid = [n.div_ceil(cols) as u32, positions.div_ceil(rows) as u32, 1];
+        let grid = [n.div_ceil(across) as u32, positions.div_ceil(down) as u32, 1];
         Launch {
             outputs: vec![Buffer::new("y", dtype.storage(), positions, n)],
             scratch: vec![Buffer::new("o", Elem::F32, positions, h * d)],
             dispatches: vec![
                 Dispatch {
                     constants: constants.clone(),
-                    ..Dispatch::new(attend, spill((positions * h).div_ceil(lanes)))
+                    ..Dispatch::new(attend, spill(attending))
                 },
                 Dispatch { constants, ..Dispatch::new(project, grid) },
             ],

@@ -45,7 +45,8 @@ fn refuses_registers(shape: &Shape) -> Option<String> {
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("steps of eight", "/ 7.0", "/ 8.0"),
-    Mutant::new("cut off instead of rounded", "round(v / scale)", "trunc(v / scale)"),
+    Mutant::new("cut off instead of rounded", "clamp(v / scale,", "clamp(trunc(v / scale),"),
+    Mutant::new("codes end a step early", "vec4<f32>(7.0)", "vec4<f32>(6.0)"),
     Mutant::new("division by a zero scale", "peak < params.least", "peak < -1.0"),
     Mutant::new(
         "last word not looked at",

@@ -7,8 +7,8 @@ use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
 use crate::kernel::{
-    Buffer, Dtype, Kernel, Launch, Mutant, Need, Operand, Operands, Preset, Problem, Shape, Spec,
-    Suits, Variant, Work,
+    Buffer, Dtype, Kernel, Launch, Mutant, Operand, Operands, Preset, Problem, Shape, Spec,
+    Variant, Work,
 };
 use crate::reference::{Rows, by_rows};
 
@@ -19,20 +19,7 @@ struct AddLayerNorm;
 /// Epsilon of BLIP-2's vision tower (LAVIS `eva_vit.py`), as in `layer_norm`.
 const EPS: f32 = 1e-6;
 
-const VARIANTS: &[Variant] = &[
-    rows::VARIANTS[0],
-    rows::VARIANTS[1],
-    Variant {
-        suits: Suits::Cpu,
-        needs: &[Need::Subgroup, Need::SubgroupOf8],
-        refuses: |shape| {
-            let d = shape["d"];
-            let ragged = || format!("rows are {d} wide, not a multiple of 32");
-            (!d.is_multiple_of(32) || d == 0).then(ragged)
-        },
-        ..Variant::new("broadcast", &[("WG", 8.0)])
-    },
-];
+const VARIANTS: &[Variant] = &[rows::VARIANTS[0], rows::VARIANTS[1], rows::BROADCAST];
 
 const MUTANTS: &[Mutant] = &[
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),

@@ -41,6 +41,12 @@ const MUTANTS: &[Mutant] = &[
         "i + 1u < count; i++) { sum +=",
     ),
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
+    Mutant::new("gain of another invocation", "subgroupBroadcast(v, 5u)", {
+        "subgroupBroadcast(v, 4u)"
+    }),
+    Mutant::new("bias of the lower half for both", "gain[1] + bias[1]);\n    }\n}\n\n// Sub", {
+        "gain[1] + bias[0]);\n    }\n}\n\n// Sub"
+    }),
     Mutant::new("unbiased variance", "squares / n", "squares / (n - 1.0)"),
     Mutant::new(
         "last element dropped",
@@ -64,7 +70,7 @@ impl Kernel for LayerNorm {
             summary: "normalise each row to zero mean and unit variance, then scale and shift",
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::WITH_SUBGROUPS,
+            variants: rows::NORMS,
             inputs: Distribution::COMMON,
             operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
@@ -116,7 +122,7 @@ fn layer_norm<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
     vec![by_rows(rows, r, d, |row, mut y| {
         let shift = exact(x[[row, 0]]);
         let shifted: Vec<S> = x.row(row).iter().map(|&x| exact(x) - shift).collect();
-        let (mean, variance) = if rows::is_wide(d, UNIT, problem.variant) {
+        let (mean, variance) = if rows::merges(d, problem.variant) {
             merged_moments(&shifted)
         } else {
             let mean = S::sum(shifted.iter().copied(), depth) / n;

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Ix1, Ix2};
 
+use super::moments::UNIT;
 use super::rows;
 use crate::accuracy::{Scalar, Tracked};
 use crate::inputs::{Distribution, Generator, Inputs, Params};
@@ -26,6 +27,9 @@ const MUTANTS: &[Mutant] = &[
         "i < count; i++) { sum +=",
         "i + 1u < count; i++) { sum +=",
     ),
+    Mutant::new("gain of another invocation", "subgroupBroadcast(v, 5u)", {
+        "subgroupBroadcast(v, 4u)"
+    }),
     Mutant::new("epsilon ten times as large", "+ params.eps", "+ 10.0 * params.eps"),
     Mutant::new("gain of the first column", "f32(g[", "f32(g[0u * "),
     Mutant::new("sum instead of mean", "/ f32(params.d)", ""),
@@ -49,7 +53,7 @@ impl Kernel for RmsNorm {
             summary: "scale each row to unit root mean square, then by a learned gain",
             difficulties: &[1],
             dtypes: &[Dtype::F32, Dtype::F16],
-            variants: rows::WITH_SUBGROUPS,
+            variants: rows::NORMS,
             inputs: Distribution::COMMON,
             operands: Operands::of(OPERANDS),
             mutants: MUTANTS,
@@ -69,7 +73,7 @@ impl Kernel for RmsNorm {
     }
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
-        rows::launch_wide(shape["r"], shape["d"], 8, dtype, variant)
+        rows::launch_wide(shape["r"], shape["d"], UNIT, dtype, variant)
     }
 
     fn work(&self, shape: &Shape, dtype: Dtype, _variant: &Variant) -> Work {

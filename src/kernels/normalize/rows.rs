@@ -1,5 +1,6 @@
 //! What the row-wise normalisations share: their two strategies, shapes and launch.
 
+use super::moments::UNIT;
 use crate::kernel::{Buffer, Dtype, Launch, Need, Preset, Shape, Suits, Variant, spill};
 
 /// One invocation a row, or one workgroup a row.
@@ -31,6 +32,27 @@ pub const WITH_SUBGROUPS: &[Variant] = &[
         ..Variant::new("subgroup", &[("WG", 128.0)])
     },
 ];
+
+/// Those of layer norm and RMS norm, whose rows have a gain in common.
+pub const NORMS: &[Variant] =
+    &[WITH_SUBGROUPS[0], WITH_SUBGROUPS[1], WITH_SUBGROUPS[2], WITH_SUBGROUPS[3], BROADCAST];
+
+/// Subgroups of eight, a row an invocation. What rows have in common is loaded once for all eight
+/// and shared by broadcast, [`SHARED`] elements at a time.
+pub const BROADCAST: Variant = Variant {
+    suits: Suits::Cpu,
+    needs: &[Need::Subgroup, Need::SubgroupOf8],
+    refuses: |shape| {
+        let d = width(shape);
+        let ragged = || format!("rows are {d} wide, not a multiple of {SHARED}");
+        (!d.is_multiple_of(SHARED) || d == 0).then(ragged)
+    },
+    ..Variant::new("broadcast", &[])
+};
+
+/// Rows of a subgroup of eight, and the elements in the eight vectors that it loads at once.
+const SUBGROUP: usize = 8;
+const SHARED: usize = 4 * SUBGROUP;
 
 /// What a subgroup of the usual size holds in registers.
 const MAX_SUBGROUP_WIDTH: usize = 4 * 8 * USUAL_SUBGROUP;
@@ -68,6 +90,7 @@ pub fn shapes(preset: Preset) -> Vec<Shape> {
             (3, 516),
             (2, 1408),
             (65, 257),
+            (19, 96),
             (0, 8),
             // More rows than one grid dimension holds.
             (65_537, 5),
@@ -94,10 +117,10 @@ pub fn sweep() -> Vec<(usize, usize)> {
 
 /// One output `y[r, d]`.
 pub fn launch(r: usize, d: usize, dtype: Dtype, variant: &Variant) -> Launch {
-    let lanes = variant.constant("WG");
     let workgroups = match variant.name {
-        "thread" | "broadcast" => r.div_ceil(lanes),
-        "subgroup" => r.div_ceil(lanes / USUAL_SUBGROUP),
+        "thread" => r.div_ceil(variant.constant("WG")),
+        "broadcast" => r.div_ceil(SUBGROUP),
+        "subgroup" => r.div_ceil(variant.constant("WG") / USUAL_SUBGROUP),
         _ => r,
     };
     let output = Buffer::new("y", dtype.storage(), r, d);
@@ -126,14 +149,19 @@ pub fn launch_wide(r: usize, d: usize, unit: usize, dtype: Dtype, variant: &Vari
 }
 
 /// Whether `thread` reads `unit` elements at a time.
-pub fn is_wide(d: usize, unit: usize, variant: &Variant) -> bool {
+fn is_wide(d: usize, unit: usize, variant: &Variant) -> bool {
     variant.name == "thread" && d > 0 && d.is_multiple_of(unit)
+}
+
+/// Whether an invocation merges the moments of every [`UNIT`] elements of its row.
+pub fn merges(d: usize, variant: &Variant) -> bool {
+    variant.name == BROADCAST.name || is_wide(d, UNIT, variant)
 }
 
 /// Most additions one term passes through: the loop of one invocation, then the tree.
 pub fn depth(d: usize, variant: &Variant) -> usize {
     match variant.name {
-        "thread" => d,
+        "thread" | "broadcast" => d,
         // Vectors of an invocation and their elements, then a subgroup of any size in any order.
         "subgroup" => {
             let of = |lanes: usize| (d / 4).div_ceil(lanes) + 4 + lanes;
@@ -156,7 +184,7 @@ pub fn depth(d: usize, variant: &Variant) -> usize {
 /// element at a time if not: a lane then adds whole vectors.
 pub fn depth_of_quads(len: usize, aligned: bool, variant: &Variant) -> usize {
     let lanes = match variant.name {
-        "thread" => return len,
+        "thread" | "broadcast" => return len,
         _ => variant.constant("WG"),
     };
     let terms = if aligned { 4 * (len / 4).div_ceil(lanes) } else { len.div_ceil(lanes) };
