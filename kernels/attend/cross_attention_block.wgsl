@@ -8,6 +8,8 @@
 // of an octet and the keys i, i + 8, i + 16 and i + 24; then four values of each key, those at i,
 // i + 8 and so on. Scores become weights where they are, four to an invocation, against a running
 // maximum as in flash (arXiv 2205.14135). Products are added in Sum, f16 at precision f16acc.
+//
+// Eight elements of f16 take no more instructions to load than four: with EIGHTS, rows are read so.
 
 struct Params {
     rows: u32, heads: u32, kv_heads: u32, queries: u32, keys: u32, reach: u32, scale: f32,
@@ -16,10 +18,13 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<T>;
 @group(0) @binding(1) var<storage, read> q4: array<T4>;
+@group(0) @binding(1) var<storage, read> q8: array<T8>;
 @group(0) @binding(2) var<storage, read> k: array<T>;
 @group(0) @binding(2) var<storage, read> k4: array<T4>;
+@group(0) @binding(2) var<storage, read> k8: array<T8>;
 @group(0) @binding(3) var<storage, read> v: array<T>;
 @group(0) @binding(3) var<storage, read> v4: array<T4>;
+@group(0) @binding(3) var<storage, read> v8: array<T8>;
 @group(0) @binding(4) var<storage, read> len: array<u32>;
 @group(0) @binding(5) var<storage, read> mask: array<u32>;
 @group(0) @binding(6) var<storage, read_write> o: array<T>;
@@ -28,6 +33,7 @@ override D: u32 = 64u;
 override E: u32 = 64u;
 override BITS: bool = false;
 override QUERIES: u32 = 8u;
+override EIGHTS: bool = false;
 const LOWEST: f32 = -3.0e38; // below every score
 
 fn is_hidden(query: u32, key: u32) -> bool {
@@ -48,7 +54,8 @@ struct Query { weights: vec4<f32>, peak: f32, total: f32, shrink: f32 }
 // First row of the head, first query, first row of keys, how many keys count.
 struct Block { base: u32, first_query: u32, first_key: u32, end: u32 }
 
-// Sums are those of the values at i, i + 8, i + 16 and i + 24 vectors of four.
+// Sums are those of the values at i, i + 8, i + 16 and i + 24 vectors of four, with EIGHTS of the
+// eights at i and i + 8, a half each.
 struct Octet { scores: array<Sum4, 8>, queries: array<Query, 8>, sums: array<array<Sum4, 8>, 4> }
 alias Held = ptr<private, Octet>;
 var<private> low: Octet;
@@ -103,6 +110,9 @@ fn are_hidden(at: Block, query: u32, start: u32) -> vec4<bool> {
         is_hidden(query, last.z), is_hidden(query, last.w));
 }
 
+fn has_part(part: u32) -> bool {
+    return E > select(32u * part, 64u * (part / 2u), EIGHTS);
+}
 fn weigh_query(octet: Held, at: Block, first: u32, i: u32, start: u32) {
     let before = (*octet).queries[i];
     let hidden = are_hidden(at, min(at.first_query + first + i, params.queries - 1u), start);
@@ -116,9 +126,9 @@ fn weigh_query(octet: Held, at: Block, first: u32, i: u32, start: u32) {
     (*octet).queries[i] = Query(weights, peak, total, shrink);
     (*octet).scores[i] = Sum4(Sum(0.0));
     (*octet).sums[0][i] *= Sum(shrink);
-    if (E > 32u) { (*octet).sums[1][i] *= Sum(shrink); }
-    if (E > 64u) { (*octet).sums[2][i] *= Sum(shrink); }
-    if (E > 96u) { (*octet).sums[3][i] *= Sum(shrink); }
+    if (has_part(1u)) { (*octet).sums[1][i] *= Sum(shrink); }
+    if (has_part(2u)) { (*octet).sums[2][i] *= Sum(shrink); }
+    if (has_part(3u)) { (*octet).sums[3][i] *= Sum(shrink); }
 }
 fn weigh_octet(octet: Held, at: Block, first: u32, start: u32) {
     weigh_query(octet, at, first, 0u, start); weigh_query(octet, at, first, 1u, start);
@@ -143,7 +153,9 @@ fn add_to_all(part: u32, i: u32, values: mat4x4<Sum>) {
     if (QUERIES > 8u) { add_values(&high, part, i, values); }
 }
 
-fn store4(row: u32, vector: u32, mean: vec4<f32>) {
+fn store_part(row: u32, lane: u32, part: u32, mean: vec4<f32>) {
+    if (!has_part(part)) { return; }
+    let vector = select(lane + 8u * part, 2u * lane + part % 2u + 16u * (part / 2u), EIGHTS);
     for (var e = 4u * vector; e < min(4u * vector + 4u, E); e++) {
         o[row * E + e] = to_storage(mean[e % 4u]);
     }
@@ -153,10 +165,10 @@ fn store_query(octet: Held, at: Block, first: u32, i: u32, lane: u32) {
     let divisor = select(total, 1.0, total == 0.0);
     if (at.first_query + first + i >= params.queries) { return; }
     let row = block_row(at, first + i);
-    store4(row, lane, vec4<f32>((*octet).sums[0][i]) / divisor);
-    if (E > 32u) { store4(row, lane + 8u, vec4<f32>((*octet).sums[1][i]) / divisor); }
-    if (E > 64u) { store4(row, lane + 16u, vec4<f32>((*octet).sums[2][i]) / divisor); }
-    if (E > 96u) { store4(row, lane + 24u, vec4<f32>((*octet).sums[3][i]) / divisor); }
+    store_part(row, lane, 0u, vec4<f32>((*octet).sums[0][i]) / divisor);
+    store_part(row, lane, 1u, vec4<f32>((*octet).sums[1][i]) / divisor);
+    store_part(row, lane, 2u, vec4<f32>((*octet).sums[2][i]) / divisor);
+    store_part(row, lane, 3u, vec4<f32>((*octet).sums[3][i]) / divisor);
 }
 fn store(octet: Held, at: Block, first: u32, lane: u32) {
     store_query(octet, at, first, 0u, lane); store_query(octet, at, first, 1u, lane);
@@ -205,6 +217,67 @@ fn subgroup_block(
             if (E > 32u) { add_to_all(1u, i, values4(values, lane + 8u)); }
             if (E > 64u) { add_to_all(2u, i, values4(values, lane + 16u)); }
             if (E > 96u) { add_to_all(3u, i, values4(values, lane + 24u)); }
+        }
+    }
+    store(&low, at, 0u, lane);
+    if (QUERIES > 8u) { store(&high, at, 8u, lane); }
+}
+
+// Eight elements of four rows, two vectors of each.
+struct Eights { low: mat4x4<Sum>, high: mat4x4<Sum> }
+fn eights(a: mat2x4<f32>, b: mat2x4<f32>, c: mat2x4<f32>, d: mat2x4<f32>) -> Eights {
+    return Eights(mat4x4<Sum>(Sum4(a[0]), Sum4(b[0]), Sum4(c[0]), Sum4(d[0])),
+        mat4x4<Sum>(Sum4(a[1]), Sum4(b[1]), Sum4(c[1]), Sum4(d[1])));
+}
+fn keys8(first: vec4<u32>, c: u32) -> Eights {
+    return eights(from_storage8(k8[first.x + c]), from_storage8(k8[first.y + c]),
+        from_storage8(k8[first.z + c]), from_storage8(k8[first.w + c]));
+}
+fn values8(first: vec4<u32>, i: u32) -> Eights {
+    let c = min(i, E / 8u - 1u);
+    return eights(from_storage8(v8[first.x + c]), from_storage8(v8[first.y + c]),
+        from_storage8(v8[first.z + c]), from_storage8(v8[first.w + c]));
+}
+fn add_eights(part: u32, i: u32, values: Eights) {
+    add_to_all(part, i, values.low);
+    add_to_all(part + 1u, i, values.high);
+}
+
+// D % 8 = E % 8 = 0, with EIGHTS.
+@compute @workgroup_size(8)
+fn subgroup_block8(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let at = block_of(wid, groups);
+    if (at.base >= params.rows) { return; }
+    begin(&low);
+    begin(&high);
+    let query = block_row(at, lane) * (D / 8u);
+    let more = block_row(at, lane + 8u) * (D / 8u);
+    let end = min(at.end, at.first_query + params.reach + QUERIES);
+    for (var start = 0u; start < end; start += 32u) {
+        let keys = block_keys(at, start + lane) * (D / 8u);
+        for (var c = 0u; c < D / 8u; c++) {
+            let own = keys8(keys, c);
+            let low_t = transpose(own.low);
+            let high_t = transpose(own.high);
+            let row = from_storage8(q8[query + c]);
+            add_scores(&low, row[0], low_t);
+            add_scores(&low, row[1], high_t);
+            if (QUERIES > 8u) {
+                let next = from_storage8(q8[more + c]);
+                add_scores(&high, next[0], low_t);
+                add_scores(&high, next[1], high_t);
+            }
+        }
+        weigh_octet(&low, at, 0u, start + lane);
+        if (QUERIES > 8u) { weigh_octet(&high, at, 8u, start + lane); }
+        for (var i = 0u; i < 8u; i++) {
+            let values = block_keys(at, start + i) * (E / 8u);
+            add_eights(0u, i, values8(values, lane));
+            if (E > 64u) { add_eights(2u, i, values8(values, lane + 8u)); }
         }
     }
     store(&low, at, 0u, lane);

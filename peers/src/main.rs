@@ -33,7 +33,7 @@ use contender::{Contender, Result};
 use duel::{Rules, compete, ratio};
 use onnx::OnnxRuntime;
 use ours::Ours;
-use outcome::{Entry, Figures, Outcome, PEERS};
+use outcome::{BURN, Entry, Figures, Outcome, PEERS};
 use report::About;
 use verdict::Reference;
 
@@ -146,9 +146,11 @@ impl Peers {
         let reference = Reference::new(&candidates, &inputs, self.rules.seed);
 
         let mut entries: [Entry; 3] = std::array::from_fn(|_| Entry::Lacks);
-        let mut contenders: Vec<Box<dyn Contender + '_>> =
-            vec![Box::new(Ours::new(&self.session, best)?)];
-        // Which of the peers each contender but the first is.
+        let mut contenders: Vec<Box<dyn Contender + '_>> = vec![
+            Box::new(Ours::new(&self.session, best.clone(), Checks::Safe)?),
+            Box::new(Ours::new(&self.session, best, Checks::Trusted)?),
+        ];
+        // Which of the peers each contender but the first two is.
         let mut places = Vec::new();
         let theirs = [burn::contender(&self.burn, case, &inputs), cpu::contender(case, &inputs)];
         for (place, contender) in theirs.into_iter().enumerate() {
@@ -172,20 +174,25 @@ impl Peers {
             Ok(answer) => reference.fault(&answer),
             Err(error) => Some(error.to_string()),
         };
-        let ours_s = series.next().unwrap_or_else(|| Err("no series".to_owned()))?;
-        let fault = judge(&mut contenders[0]);
-        let ours = figures(&self.peaks, &work, &ours_s, fault);
-        for ((series, contender), place) in series.zip(&mut contenders[1..]).zip(places) {
+        let mut own = || series.next().unwrap_or_else(|| Err("no series".to_owned()));
+        let (ours_s, unchecked_s) = (own()?, own()?);
+        let ours = figures(&self.peaks, &work, &ours_s, judge(&mut contenders[0]));
+        let unchecked = figures(&self.peaks, &work, &unchecked_s, judge(&mut contenders[1]));
+        let mut alike = None;
+        for ((series, contender), place) in series.zip(&mut contenders[2..]).zip(places) {
             entries[place] = match series {
                 Err(why) => Entry::Failed(why),
                 Ok(theirs_s) => {
                     let figures = figures(&self.peaks, &work, &theirs_s, judge(contender));
+                    if place == BURN {
+                        alike = Some(ratio(&theirs_s, &unchecked_s, self.rules.seed));
+                    }
                     Entry::Ran(figures, ratio(&theirs_s, &ours_s, self.rules.seed))
                 }
             };
         }
         let (kernel, shape) = (case.entry.name, case.shape.to_string());
-        let outcome = Outcome { kernel, shape, strategy, ours, peers: entries };
+        let outcome = Outcome { kernel, shape, strategy, ours, unchecked, alike, peers: entries };
         tell(&outcome);
         Ok(outcome)
     }

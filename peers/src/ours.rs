@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use fusebench::gpu::Checks;
 use fusebench::record::Status;
 use fusebench::suite::{Cell, Effort, Item, Prepared, Session, Task};
 
@@ -49,8 +50,8 @@ pub struct Ours<'a> {
 }
 
 impl<'a> Ours<'a> {
-    pub fn new(session: &'a Session, cell: Cell) -> Result<Self> {
-        let prepared = session.prepare(&cell)?;
+    pub fn new(session: &'a Session, cell: Cell, checks: Checks) -> Result<Self> {
+        let prepared = session.prepare_with(&cell, checks)?;
         Ok(Ours { session, cell, prepared })
     }
 }

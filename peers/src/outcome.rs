@@ -15,6 +15,9 @@ pub struct Outcome {
     /// Our fastest strategy.
     pub strategy: &'static str,
     pub ours: Figures,
+    /// Ours without wgpu's run-time checks, and burn's time over that: burn compiles without them.
+    pub unchecked: Figures,
+    pub alike: Option<Ratio>,
     /// In the order of [`PEERS`].
     pub peers: [Entry; 3],
 }
@@ -22,7 +25,7 @@ pub struct Outcome {
 /// Everyone but us.
 pub const PEERS: [&str; 3] = ["burn", "ndarray", "ONNX Runtime"];
 /// The one that the targets are about.
-const BURN: usize = 0;
+pub const BURN: usize = 0;
 
 /// What a peer showed.
 pub enum Entry {
@@ -54,6 +57,11 @@ impl Outcome {
         }
     }
 
+    /// How many times as long burn takes with the same checks, where both answers are right.
+    pub fn alike(&self) -> Option<Ratio> {
+        self.ratio(BURN).and(self.alike).filter(|_| self.unchecked.fault.is_none())
+    }
+
     fn name(&self) -> String {
         format!("{} {}", self.kernel, self.shape)
     }
@@ -61,9 +69,38 @@ impl Outcome {
 
 /// Geometric mean of the ratios to a peer, and over how many operations.
 pub fn mean(outcomes: &[Outcome], peer: usize) -> (Option<f64>, usize) {
+    mean_of(outcomes, |outcome| outcome.ratio(peer))
+}
+
+/// The same with burn's checks.
+pub fn mean_alike(outcomes: &[Outcome]) -> (Option<f64>, usize) {
+    mean_of(outcomes, Outcome::alike)
+}
+
+fn mean_of(
+    outcomes: &[Outcome],
+    ratio: impl Fn(&Outcome) -> Option<Ratio>,
+) -> (Option<f64>, usize) {
     let ratios: Vec<f64> =
-        outcomes.iter().filter_map(|outcome| Some(outcome.ratio(peer)?.value)).collect();
+        outcomes.iter().filter_map(|outcome| Some(ratio(outcome)?.value)).collect();
     (geometric_mean(&ratios), ratios.len())
+}
+
+/// What the targets would say if both were compiled without wgpu's run-time checks, as burn is.
+pub fn like_for_like(outcomes: &[Outcome], emulated: bool) -> String {
+    let least = least(emulated);
+    let values: Vec<f64> = outcomes.iter().filter_map(|o| Some(o.alike()?.value)).collect();
+    let fast = values.iter().filter(|value| **value >= least).count();
+    let mean = geometric_mean(&values).map_or("no ratio".to_owned(), |mean| format!("{mean:.2}"));
+    format!(
+        "ours without wgpu's run-time checks too, as burn is compiled: {fast} of {} operations at \
+         least {least} times as fast, {mean} in geometric mean",
+        values.len()
+    )
+}
+
+fn least(emulated: bool) -> f64 {
+    if emulated { LEAST_EMULATED } else { LEAST }
 }
 
 /// One sentence about a target, and whether it is met.
@@ -74,7 +111,7 @@ pub struct Finding {
 
 /// The targets against burn, each met or missed and by what.
 pub fn targets(outcomes: &[Outcome], emulated: bool) -> Vec<Finding> {
-    let least = if emulated { LEAST_EMULATED } else { LEAST };
+    let least = least(emulated);
     let ratio = |outcome: &Outcome| outcome.ratio(BURN).map(|ratio| ratio.value);
     let mut below: Vec<(f64, String)> = outcomes
         .iter()
@@ -104,6 +141,8 @@ pub fn faults(outcomes: &[Outcome]) -> Vec<String> {
     for outcome in outcomes {
         let name = outcome.name();
         all.extend(outcome.ours.fault.iter().map(|why| format!("{name}: ours is wrong: {why}")));
+        let unchecked = outcome.unchecked.fault.iter();
+        all.extend(unchecked.map(|why| format!("{name}: ours without checks is wrong: {why}")));
         for (peer, entry) in PEERS.iter().zip(&outcome.peers) {
             match entry {
                 Entry::Ran(Figures { fault: Some(why), .. }, _) => {
@@ -135,6 +174,8 @@ pub mod tests {
             shape: shape.to_owned(),
             strategy: "thread",
             ours: figures(1e-3, None),
+            unchecked: figures(0.8e-3, None),
+            alike: Some(ratio(1.25 * value)),
             peers: [burn, ndarray, Entry::Lacks],
         }
     }
@@ -153,12 +194,27 @@ pub mod tests {
     }
 
     #[test]
+    fn like_for_like_counts_what_is_fast_enough_without_checks() {
+        let all = [outcome("r2n3", 8.0, None), outcome("r4n5", 1.0, None)];
+        let said = like_for_like(&all, true);
+        assert!(said.contains("1 of 2 operations at least 1.5 times"), "{said}");
+        assert!(said.ends_with("3.54 in geometric mean"), "{said}");
+        assert!(like_for_like(&all, false).contains("2 of 2 operations"));
+    }
+
+    #[test]
     fn a_wrong_answer_has_no_ratio_and_is_told() {
         let wrong = [outcome("r2n3", 8.0, Some("G1: 2 times the bound"))];
         assert_eq!(wrong[0].ratio(BURN), None);
         assert_eq!(mean(&wrong, BURN), (None, 0));
         assert_eq!(mean(&wrong, 1), (Some(2.0), 1));
         assert_eq!(faults(&wrong), ["softmax r2n3: burn is not verified: G1: 2 times the bound"]);
+        assert_eq!(wrong[0].alike(), None);
+        let mut unchecked = outcome("r2n3", 8.0, None);
+        assert_eq!(unchecked.alike().map(|ratio| ratio.value), Some(10.0));
+        unchecked.unchecked.fault = Some("G1".to_owned());
+        assert_eq!(unchecked.alike(), None);
+        assert_eq!(faults(&[unchecked]), ["softmax r2n3: ours without checks is wrong: G1"]);
         let mut failed = outcome("r2n3", 8.0, None);
         failed.peers[2] = Entry::Failed("no operator".to_owned());
         assert_eq!(faults(&[failed]), ["softmax r2n3: ONNX Runtime gave no time: no operator"]);

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use fusebench::units::{NONE, Seconds, fraction_of_peak};
 
 use crate::duel::Ratio;
-use crate::outcome::{Entry, Figures, Outcome, PEERS, faults, mean, targets};
+use crate::outcome::{
+    Entry, Figures, Outcome, PEERS, faults, like_for_like, mean, mean_alike, targets,
+};
 
 /// What the figures belong to.
 pub struct About {
@@ -24,7 +26,8 @@ pub struct About {
 const READING: &str = "\
 Everybody runs in one process on the same inputs, warm and tuned, and takes turns in a new random
 order each round. A ratio is the peer's time over ours: the median over the rounds, with its 95 %
-interval. Times are wall-clock medians of one operation. Of peak: the shortest time that the probes
+interval. Ours has wgpu's run-time checks, as in `fusebench run`; burn is compiled without them, so
+that `burn, alike` is its time over ours without them, which takes its turns too. Times are wall-clock medians of one operation. Of peak: the shortest time that the probes
 at the start of this run allow on this adapter, over the time; above 100 % a library on the CPU is
 not held back by the driver that the probes ran on, or the machine was busier then. Answers are held
 to the worst case of the tracked reference; one further off has no ratio.";
@@ -44,6 +47,7 @@ pub fn markdown(about: &About, outcomes: &[Outcome]) -> String {
         let met = if finding.met { "met" } else { "MISSED" };
         let _ = writeln!(text, "* {met}: {}", finding.text);
     }
+    let _ = writeln!(text, "* {}", like_for_like(outcomes, about.emulated));
     let counted = [absences(about, outcomes.len()), faults(outcomes)].concat();
     if !counted.is_empty() {
         text.push_str("\n## Not compared\n\n");
@@ -63,25 +67,27 @@ pub fn absences(about: &About, cases: usize) -> Vec<String> {
 
 /// Ratios alone, and their geometric means.
 fn summary(outcomes: &[Outcome]) -> String {
-    let mut text = format!("| operation | shape | ours | {} |\n", PEERS.join(" | "));
-    text.push_str("|---|---|---|---|---|---|\n");
+    let [burn, ndarray, onnx] = PEERS;
+    let mut text =
+        format!("| operation | shape | ours | {burn} | {burn}, alike | {ndarray} | {onnx} |\n");
+    text.push_str("|---|---|---|---|---|---|---|\n");
     for outcome in outcomes {
-        let ratios: Vec<String> = outcome.peers.iter().map(|entry| cell(outcome, entry)).collect();
+        let [burn, ndarray, onnx] = outcome.peers.each_ref().map(|entry| cell(outcome, entry));
+        let alike = outcome.alike().as_ref().map_or(NONE.to_owned(), ratio);
         let Outcome { kernel, shape, strategy, ours, .. } = outcome;
         let time = Seconds(ours.seconds);
         let _ = writeln!(
             text,
-            "| `{kernel}` | {shape} | {strategy}, {time} | {} |",
-            ratios.join(" | ")
+            "| `{kernel}` | {shape} | {strategy}, {time} | {burn} | {alike} | {ndarray} | {onnx} |"
         );
     }
-    let means: Vec<String> = (0..PEERS.len())
-        .map(|peer| match mean(outcomes, peer) {
-            (Some(mean), count) => format!("**{mean:.2}** of {count}"),
-            (None, _) => NONE.to_owned(),
-        })
-        .collect();
-    let _ = writeln!(text, "| geometric mean | | | {} |", means.join(" | "));
+    let said = |found| match found {
+        (Some(mean), count) => format!("**{mean:.2}** of {count}"),
+        (None, _) => NONE.to_owned(),
+    };
+    let [burn, ndarray, onnx] = [0, 1, 2].map(|peer| said(mean(outcomes, peer)));
+    let alike = said(mean_alike(outcomes));
+    let _ = writeln!(text, "| geometric mean | | | {burn} | {alike} | {ndarray} | {onnx} |");
     text
 }
 
@@ -104,7 +110,7 @@ fn details(outcomes: &[Outcome]) -> String {
     let mut text = String::from("| operation | shape | by | time | of peak | ratio | verified |\n");
     text.push_str("|---|---|---|---|---|---|---|\n");
     for outcome in outcomes {
-        let Outcome { kernel, shape, strategy, ours, peers } = outcome;
+        let Outcome { kernel, shape, strategy, ours, unchecked, peers, .. } = outcome;
         let mut line = |by: &str, figures: &Figures, ratio: &str| {
             let time = Seconds(figures.seconds);
             let of_peak = figures.of_peak.map_or(NONE.to_owned(), fraction_of_peak);
@@ -118,6 +124,7 @@ fn details(outcomes: &[Outcome]) -> String {
             );
         };
         line(&format!("ours, {strategy}"), ours, "1");
+        line(&format!("ours, {strategy}, without checks"), unchecked, NONE);
         for (peer, entry) in PEERS.iter().zip(peers) {
             if let Entry::Ran(theirs, found) = entry {
                 line(peer, theirs, &ratio(found));
@@ -165,12 +172,14 @@ mod tests {
         let text = markdown(&about(), &outcomes);
         for part in [
             "CPU-emulated: not comparable with GPUs",
-            "| `softmax` | r2n3 | thread, 1.000 ms | 1.25 [1.12, 1.38] | 2.00 [1.80, 2.20] | – |",
-            "| geometric mean | | | **1.25** of 1 | **2.00** of 2 | – |",
+            "| `softmax` | r2n3 | thread, 1.000 ms | 1.25 [1.12, 1.38] | 1.56 [1.41, 1.72] | 2.00 [1.80, 2.20] | – |",
+            "| geometric mean | | | **1.25** of 1 | **1.56** of 1 | **2.00** of 2 | – |",
+            "* ours without wgpu's run-time checks too, as burn is compiled: 1 of 1 operations",
             "* MISSED: at least 1.5 times as fast as burn: 0 of 1 operations: softmax r2n3 (1.25)",
             "* ONNX Runtime is absent from all 2 operations: run scripts/oracles",
-            "| thread, 1.000 ms | not verified |",
+            "| thread, 1.000 ms | not verified | – |",
             "* softmax r4n5: burn is not verified: G1",
+            "| `softmax` | r2n3 | ours, thread, without checks | 800.0 µs | 25 % | – | yes |",
             "| `softmax` | r4n5 | burn | 8.000 ms | 25 % | 8.00 [7.20, 8.80] | no: G1: /Δ/",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");

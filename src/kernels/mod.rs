@@ -549,6 +549,7 @@ pub const ALL: &[Entry] = &[
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
         others: &[
+            ("block", include_str!("../../kernels/project/linear_block.wgsl")),
             ("matrix", include_str!("../../kernels/project/linear_matrix.wgsl")),
         ],
     },

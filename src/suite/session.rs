@@ -180,8 +180,13 @@ impl Session {
 
     /// Compiles a cell and uploads its timed data, without verifying anything.
     pub fn prepare(&self, cell: &Cell) -> Result<Prepared, GpuError> {
+        self.prepare_with(cell, self.checks)
+    }
+
+    /// The same, whatever the session's own checks.
+    pub fn prepare_with(&self, cell: &Cell, checks: Checks) -> Result<Prepared, GpuError> {
         let inputs = self.timed_inputs(cell);
-        let program = self.compile(cell, inputs.tensors.len(), self.checks)?;
+        let program = self.compile(cell, inputs.tensors.len(), checks)?;
         let set = self.gpu.allocate(&program, &inputs, &cell.launch(), &[])?;
         Ok(Prepared(vec![Step { program, set }]))
     }

@@ -150,6 +150,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("values transposed", "coopLoadT<Right>(&values", "coopLoad<Right>(&values"),
     Mutant::new("sums of squares not shrunk", "sums[row * E_WIDE + i] *= Sum(shrink);", ""),
     Mutant::new("weights of the first square for all", "&weights[s]", "&weights[0]"),
+    Mutant::new("upper half of eight values repeated", "part + 1u, i, values.high", {
+        "part + 1u, i, values.low"
+    }),
+    Mutant::new("upper half of eight of a key repeated", "add_scores(&high, next[1], high_t)", {
+        "add_scores(&high, next[1], low_t)"
+    }),
     Mutant::new("total of a row's first part", "all += parts[row * PARTS + i]", {
         "all = parts[row * PARTS]"
     }),
@@ -271,9 +277,14 @@ impl Kernel for CrossAttention {
         }
         let vectors = d.is_multiple_of(4) && e.is_multiple_of(4);
         if variant.shader == BLOCK.shader {
+            let queries = variant.constant("QUERIES");
+            // In f32 eight elements are two loads anyway.
+            if dtype == Dtype::F16 && d.is_multiple_of(8) && e.is_multiple_of(8) {
+                return one("subgroup_block8", queries, &[("EIGHTS", 1)]);
+            }
             // One entry point cannot bind a buffer as scalars and as vectors.
             let entry = if vectors { "subgroup_block" } else { "subgroup_block_any" };
-            return one(entry, variant.constant("QUERIES"), &[]);
+            return one(entry, queries, &[]);
         }
         let lanes = variant.constant("WG");
         let splits = splits(k, variant);

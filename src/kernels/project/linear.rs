@@ -53,6 +53,7 @@ const VARIANTS: &[Variant] = &[
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
+        shader: Some("block"),
         refuses: |shape| {
             let m = shape["m"];
             refuses_ragged(shape).or_else(|| (m > 1).then(|| format!("{m} rows, made for one")))
@@ -61,6 +62,7 @@ const VARIANTS: &[Variant] = &[
     },
     Variant {
         needs: &[Need::Subgroup, Need::SubgroupOf8],
+        shader: Some("block"),
         refuses: |shape| {
             let one = shape["m"] == 1 && refuses_ragged(shape).is_none();
             one.then(|| "one row, for which there is one_row".to_owned())
@@ -115,6 +117,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("tiles beyond k not cleared", " && q < quads);", ");"),
     Mutant::new("lower half of a tile left out", "half < 2u", "half < 1u"),
     Mutant::new("a quarter of the columns of one row repeated", "col + 12u, q)", "col + 8u, q)"),
+    Mutant::new("lower half of eight repeated", "add_rows(lower, lower_row[1], high)", {
+        "add_rows(lower, lower_row[0], high)"
+    }),
+    Mutant::new("half of eight for one row left out", " + Sum4(row[1]) * Sum4(w[1])", ""),
     Mutant::new("last of few rows left out", "i >= ROWS", "i + 1u >= ROWS"),
     Mutant::new("sum of one invocation alone", "subgroupAdd(vec4<f32>(part))", "vec4<f32>(part)"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),
@@ -166,7 +172,12 @@ impl Kernel for Linear {
         let (m, n, k) = (shape["m"], shape["n"], shape["k"]);
         let vectors = k > 0 && k.is_multiple_of(4);
         let tile = 4 * variant.matrix_side().unwrap_or_default() as usize;
+        // With sums of f16 what is loaded by eights would be converted twice, and in f32 the sums
+        // of a tile leave registers.
+        let eights = k > 0 && k.is_multiple_of(8) && dtype != Dtype::F16Acc;
         let (entry, rows, cols) = match (variant.name, vectors) {
+            ("one_row", _) if eights => ("one_row8", 1, 16),
+            ("broadcast", _) if eights && dtype == Dtype::F16 => ("broadcast8", 16, 64),
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("matvec", _) => ("matvec", 4, 4),
@@ -223,7 +234,7 @@ fn of(m: usize, n: usize, k: usize) -> Shape {
 }
 
 fn smoke() -> Vec<Shape> {
-    let few = [(1, 65, 516), (6, 35, 132), (8, 30, 1028)];
+    let few = [(1, 65, 516), (1, 35, 136), (6, 35, 132), (8, 30, 1028), (19, 70, 72)];
     let sizes = [(1, 1, 1), (1, 30, 35), (7, 30, 74), (17, 31, 33), (33, 65, 129), (64, 64, 64)];
     let more = [(50, 30, 300), (5, 3, 1), (8, 8, 0), (0, 8, 8), (65, 129, 20), (3, 257, 770)];
     let plain = sizes.into_iter().chain(few).chain(more).map(|(m, n, k)| of(m, n, k));
@@ -273,7 +284,7 @@ fn depth(k: usize, variant: &Variant) -> usize {
             4 * (k / 4).div_ceil(lanes) + lanes.ilog2() as usize
         }
         // Eight invocations, whose sums the driver adds in whatever order it likes.
-        "one_row" => 4 * (k / 4).div_ceil(8) + 7,
+        "one_row" => 8 * k.div_ceil(64) + 7,
         // One invocation adds all k products, in whatever order its compiler likes.
         _ => k,
     }
