@@ -12,8 +12,10 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<T>;
 @group(0) @binding(1) var<storage, read> x4: array<T4>;
+@group(0) @binding(1) var<storage, read> x8: array<T8>;
 @group(0) @binding(2) var<storage, read> w: array<T>;
 @group(0) @binding(2) var<storage, read> w4: array<T4>;
+@group(0) @binding(2) var<storage, read> w8: array<T8>;
 @group(0) @binding(3) var<storage, read> b: array<T>;
 @group(0) @binding(4) var<storage, read_write> y: array<T>;
 
@@ -201,6 +203,54 @@ fn broadcast(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
         add_rows(&upper_right, upper, right);
         add_rows(&lower_left, lower, left);
         add_rows(&lower_right, lower, right);
+    }
+    write_rows(i, row, col, &upper_left);
+    write_rows(i, row, col + 32u, &upper_right);
+    write_rows(i, row + 8u, col, &lower_left);
+    write_rows(i, row + 8u, col + 32u, &lower_right);
+}
+
+// The same where k and strides are multiples of eight: f16 in half as many loads. Each half of the
+// columns meets all rows before the other half.
+struct Eights { low: mat4x4<f32>, high: mat4x4<f32> }
+fn row8(i: u32, row: u32, q: u32) -> mat2x4<f32> {
+    let at = i * (params.x_stride / 8u) + min(row, params.m - 1u) * (params.k / 8u);
+    return from_storage8(x8[at + q]);
+}
+fn col8(i: u32, col: u32, q: u32) -> mat2x4<f32> {
+    let at = i * (params.w_stride / 8u) + min(col, params.n - 1u) * (params.k / 8u);
+    return from_storage8(w8[at + q]);
+}
+fn cols8(i: u32, col: u32, q: u32) -> Eights {
+    let a = col8(i, col, q);
+    let b = col8(i, col + 8u, q);
+    let c = col8(i, col + 16u, q);
+    let d = col8(i, col + 24u, q);
+    return Eights(mat4x4<f32>(a[0], b[0], c[0], d[0]), mat4x4<f32>(a[1], b[1], c[1], d[1]));
+}
+fn add_tile8(upper: ptr<function, array<vec4<f32>, 8>>, lower: ptr<function, array<vec4<f32>, 8>>,
+    upper_row: mat2x4<f32>, lower_row: mat2x4<f32>, cols: Eights) {
+    let low = transpose(cols.low);
+    add_rows(upper, upper_row[0], low);
+    add_rows(lower, lower_row[0], low);
+    let high = transpose(cols.high);
+    add_rows(upper, upper_row[1], high);
+    add_rows(lower, lower_row[1], high);
+}
+@compute @workgroup_size(8)
+fn broadcast8(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = wid.z;
+    let row = wid.y * 16u;
+    let col = wid.x * 64u + lane;
+    var upper_left: array<vec4<f32>, 8>;
+    var upper_right: array<vec4<f32>, 8>;
+    var lower_left: array<vec4<f32>, 8>;
+    var lower_right: array<vec4<f32>, 8>;
+    for (var q = 0u; q < params.k / 8u; q++) {
+        let upper = row8(i, row + lane, q);
+        let lower = row8(i, row + 8u + lane, q);
+        add_tile8(&upper_left, &lower_left, upper, lower, cols8(i, col, q));
+        add_tile8(&upper_right, &lower_right, upper, lower, cols8(i, col + 32u, q));
     }
     write_rows(i, row, col, &upper_left);
     write_rows(i, row, col + 32u, &upper_right);

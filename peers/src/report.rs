@@ -27,10 +27,11 @@ const READING: &str = "\
 Everybody runs in one process on the same inputs, warm and tuned, and takes turns in a new random
 order each round. A ratio is the peer's time over ours: the median over the rounds, with its 95 %
 interval. Ours has wgpu's run-time checks, as in `fusebench run`; burn is compiled without them, so
-that `burn, alike` is its time over ours without them, which takes its turns too. Times are wall-clock medians of one operation. Of peak: the shortest time that the probes
-at the start of this run allow on this adapter, over the time; above 100 % a library on the CPU is
-not held back by the driver that the probes ran on, or the machine was busier then. Answers are held
-to the worst case of the tracked reference; one further off has no ratio.";
+that `burn, alike` is its time over ours without them, which takes its turns too. Times are
+wall-clock medians of one operation. Of peak: the shortest time that the probes at the start of this
+run allow on this adapter, over the time; above 100 % a library on the CPU is not held back by the
+driver that the probes ran on, or the machine was busier then. Answers are held to the worst case of
+the tracked reference; one further off has no ratio.";
 
 /// The whole file.
 pub fn markdown(about: &About, outcomes: &[Outcome]) -> String {
@@ -172,7 +173,7 @@ mod tests {
         let text = markdown(&about(), &outcomes);
         for part in [
             "CPU-emulated: not comparable with GPUs",
-            "| `softmax` | r2n3 | thread, 1.000 ms | 1.25 [1.12, 1.38] | 1.56 [1.41, 1.72] | 2.00 [1.80, 2.20] | – |",
+            "| thread, 1.000 ms | 1.25 [1.12, 1.38] | 1.56 [1.41, 1.72] | 2.00 [1.80, 2.20] | – |",
             "| geometric mean | | | **1.25** of 1 | **1.56** of 1 | **2.00** of 2 | – |",
             "* ours without wgpu's run-time checks too, as burn is compiled: 1 of 1 operations",
             "* MISSED: at least 1.5 times as fast as burn: 0 of 1 operations: softmax r2n3 (1.25)",

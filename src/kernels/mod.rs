@@ -549,8 +549,8 @@ pub const ALL: &[Entry] = &[
         kernel: project::linear::KERNEL,
         wgsl: include_str!("../../kernels/project/linear.wgsl"),
         others: &[
-            ("block", include_str!("../../kernels/project/linear_block.wgsl")),
             ("matrix", include_str!("../../kernels/project/linear_matrix.wgsl")),
+            ("block", include_str!("../../kernels/project/linear_block.wgsl")),
         ],
     },
     Entry {

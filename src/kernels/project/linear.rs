@@ -120,7 +120,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::new("lower half of eight repeated", "add_rows(lower, lower_row[1], high)", {
         "add_rows(lower, lower_row[0], high)"
     }),
-    Mutant::new("half of eight for one row left out", " + Sum4(row[1]) * Sum4(w[1])", ""),
+    Mutant::new("half of eight for one row left out", " + Sum4(row[1]) * cols.high", ""),
     Mutant::new("last of few rows left out", "i >= ROWS", "i + 1u >= ROWS"),
     Mutant::new("sum of one invocation alone", "subgroupAdd(vec4<f32>(part))", "vec4<f32>(part)"),
     Mutant::new("only the first rows of few", "rows4(wid.y * 4u, q)", "rows4(0u, q)"),

@@ -20,7 +20,7 @@ const VARIANTS: &[Variant] = &[
     Variant {
         suits: Suits::Gpu,
         refuses: |shape| {
-            (!has_vectors(shape)).then(|| format!("k is {}, not a multiple of 4", shape["k"]))
+            (!has_vectors(shape, 4)).then(|| format!("k is {}, not a multiple of 4", shape["k"]))
         },
         ..Variant::new("tiled", &[])
     },
@@ -38,6 +38,9 @@ const VARIANTS: &[Variant] = &[
 const MIN_BROADCAST_ROWS: usize = 4;
 
 const MUTANTS: &[Mutant] = &[
+    Mutant::new("lower half of eight repeated", "add_rows(lower, lower_row[1], high)", {
+        "add_rows(lower, lower_row[0], high)"
+    }),
     Mutant::new("weights of the first batch", "i * params.w_stride", "0u * params.w_stride"),
     Mutant::new(
         "weights of the first batch, as vectors",
@@ -109,7 +112,11 @@ impl Kernel for LinearBatched {
 
     fn launch(&self, shape: &Shape, dtype: Dtype, variant: &Variant) -> Launch {
         let (b, m, n) = (shape["b"], shape["m"], shape["n"]);
-        let (entry, rows, cols) = match (variant.name, has_vectors(shape)) {
+        let (entry, rows, cols) = match (variant.name, has_vectors(shape, 4)) {
+            // In f32 the sums of a tile would leave registers, as in `linear`.
+            ("broadcast", true) if dtype == Dtype::F16 && has_vectors(shape, 8) => {
+                ("broadcast8", 16, 64)
+            }
             ("register", true) => ("registers", 8, 8 * variant.constant("WG")),
             ("register", false) => ("registers_any", 4, 4 * variant.constant("WG")),
             ("broadcast", true) => ("broadcast", 16, 64),
@@ -150,7 +157,9 @@ fn smoke() -> Vec<Shape> {
         of(2, 17, 31, 33).tag("padded"),
         of(3, 9, 65, 64).tag("padded"),
         of(2, 33, 65, 132),
+        of(3, 19, 70, 72),
         of(3, 5, 33, 20).tag("shared"),
+        of(2, 9, 33, 24).tag("shared"),
         of(4, 5, 33, 35).tag("broadcast"),
         of(2, 3, 5, 0),
         of(2, 0, 5, 8),
@@ -170,9 +179,10 @@ fn strides(shape: &Shape) -> [usize; 3] {
     }
 }
 
-fn has_vectors(shape: &Shape) -> bool {
+/// Whether all rows and matrices begin at a multiple of so many elements.
+fn has_vectors(shape: &Shape, unit: usize) -> bool {
     let [x_stride, w_stride, _] = strides(shape);
-    [shape["k"], x_stride, w_stride].iter().all(|size| size.is_multiple_of(4))
+    [shape["k"], x_stride, w_stride].iter().all(|size| size.is_multiple_of(unit))
 }
 
 fn linear_batched<S: Scalar>(problem: &Problem, rows: &Rows) -> Vec<Array2<S>> {
