@@ -42,11 +42,7 @@ pub const NORMS: &[Variant] =
 pub const BROADCAST: Variant = Variant {
     suits: Suits::Cpu,
     needs: &[Need::Subgroup, Need::SubgroupOf8],
-    refuses: |shape| {
-        let d = width(shape);
-        let ragged = || format!("rows are {d} wide, not a multiple of {SHARED}");
-        (!d.is_multiple_of(SHARED) || d == 0).then(ragged)
-    },
+    refuses: |shape| refuses_width(shape, SHARED),
     ..Variant::new("broadcast", &[])
 };
 
@@ -68,8 +64,16 @@ fn width(shape: &Shape) -> usize {
 }
 
 fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let d = width(shape);
-    (!d.is_multiple_of(4) || d == 0).then(|| format!("rows are {d} wide, not a multiple of 4"))
+    refuses_width(shape, 4)
+}
+
+/// Strategies that load so many elements at a time leave other widths to those that load fewer.
+fn refuses_width(shape: &Shape, unit: usize) -> Option<String> {
+    match width(shape) {
+        0 => Some("rows are empty, nothing to load".to_owned()),
+        d => (!d.is_multiple_of(unit))
+            .then(|| format!("rows are {d} wide, not a multiple of {unit}")),
+    }
 }
 
 /// Rows × width of the vision and audio towers in `kernels.md`, and the awkward sizes.

@@ -75,8 +75,8 @@ const VARIANTS: &[Variant] = &[
 const MAX_SPLIT_TILES: usize = 64;
 
 fn refuses_ragged(shape: &Shape) -> Option<String> {
-    let k = shape["k"];
-    (!k.is_multiple_of(4) || k == 0).then(|| format!("k is {k}, not a multiple of 4"))
+    let empty = || (shape["k"] == 0).then(|| "k is 0, nothing to load".to_owned());
+    crate::kernel::refuses_ragged(shape, "k").or_else(empty)
 }
 
 fn refuses_many_tiles(shape: &Shape) -> Option<String> {
